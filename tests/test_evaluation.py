@@ -1,0 +1,268 @@
+"""Evaluation: rows, intervals, resumption, and what is refused."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+from test_baselines import encode
+
+from uma_lib import evaluation
+from uma_lib.baselines import ANSWER_TOKENS
+from uma_lib.evaluation import COLUMNS, EvaluationConfig, chance, evaluate, interval, run, summarize
+from uma_lib.ledger import QUESTION_KINDS, Stream
+from uma_lib.runs import RunError, check
+
+SMALL = {"horizons": (1, 3), "streams": (3, 2), "session_tokens": 1500, "turn_tokens": 12, "smoke": True}
+
+
+@pytest.fixture()
+def models(tiny_policy, tmp_path: Path, monkeypatch) -> dict[str, str]:
+    """A tiny untrained base and two 'checkpoints' on disk; MiniLM gives way to counted terms."""
+    monkeypatch.setattr(evaluation, "MiniLM", lambda: encode)
+    paths = {}
+    for number, name in enumerate(("base", "one", "two")):
+        for parameter in tiny_policy.model.parameters():
+            parameter.data += number * 1e-3
+        tiny_policy.model.save_pretrained(tmp_path / name)
+        tiny_policy.tokenizer.save_pretrained(tmp_path / name)
+        paths[name] = str(tmp_path / name)
+    return paths
+
+
+@pytest.fixture()
+def config(models: dict[str, str]) -> EvaluationConfig:
+    return check(EvaluationConfig, {"model": models["base"], "trained": [models["one"], models["two"]], **SMALL})
+
+
+def streams(sessions: int, count: int) -> list[Stream]:
+    return [Stream("small", "validation", sessions, index) for index in range(count)]
+
+
+# --- agents -------------------------------------------------------------------------------------------------
+
+
+def test_the_oracle_is_right_and_the_demonstrator_between() -> None:
+    config = EvaluationConfig(agents=("oracle", "demonstrator"))
+    made = streams(5, 12)
+    rows = {agent: evaluate(agent, made, config) for agent in config.agents}
+    assert all(row["correct"] == 1 for row in rows["oracle"])
+    right = sum(row["correct"] for row in rows["demonstrator"]) / len(rows["demonstrator"])
+    assert 0.2 < right < 0.8
+    assert rows["demonstrator"] == evaluate("demonstrator", made, config)
+    assert rows["demonstrator"] != evaluate("demonstrator", made, EvaluationConfig(agents=("oracle",), seed=1))
+    asked = [[(row["stream"], row["question"], row["gold"]) for row in found] for found in rows.values()]
+    assert asked[0] == asked[1] == [
+        (s.name, q.text, ", ".join(q.gold.values)) for s in made for q in s.questions()
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("agent", ["uma_base", "concat", "rag"])
+def test_language_model_agents_stay_within_the_budget(agent: str, tiny_policy) -> None:
+    config = EvaluationConfig(agents=(agent,), session_tokens=1100, turn_tokens=2000, slots=16)
+    rows = evaluate(agent, streams(2, 2), config, policy=tiny_policy, encode=encode)
+    assert {row["kind"] for row in rows} <= set(QUESTION_KINDS)
+    for row in rows:
+        assert list(row) == list(COLUMNS)
+        assert row["written_tokens"] > 0 and row["prompt_tokens"] > 0
+        assert row["prompt_tokens"] + row["written_tokens"] <= 1100
+        if agent == "uma_base":
+            assert 0 < row["memory_tokens"] <= 2 * 1100
+        else:
+            assert row["memory_tokens"] == 0 and row["prompt_tokens"] <= 1100 - ANSWER_TOKENS
+
+
+# --- statistics ---------------------------------------------------------------------------------------------
+
+
+def test_the_interval_agrees_with_the_analytic_one_for_independent_clusters() -> None:
+    rng = np.random.default_rng(1)
+    for count in (10, 60, 300):
+        asked = np.full((1, count), 8)
+        correct = rng.binomial(8, rng.beta(4, 3, (1, count)))
+        low, high = interval(correct, asked)
+        share = correct[0] / 8
+        half = stats.t.ppf(0.975, count - 1) * share.std(ddof=1) / np.sqrt(count)
+        assert low == pytest.approx(share.mean() - half, abs=0.15 * half)
+        assert high == pytest.approx(share.mean() + half, abs=0.15 * half)
+
+
+def test_the_interval_covers_the_truth_in_19_of_20_cases() -> None:
+    rng = np.random.default_rng(2)
+    for checkpoints, count, spread in [(1, 12, 0.0), (6, 30, 0.5)]:
+        covered = 0
+        for _ in range(300):
+            logit = rng.normal(0, spread, (checkpoints, 1)) + rng.normal(0, 1, (1, count))
+            correct = rng.binomial(8, 1 / (1 + np.exp(-logit)))
+            low, high = interval(correct, np.full((checkpoints, count), 8))
+            covered += low <= 0.5 <= high
+        assert 0.90 <= covered / 300 <= 0.995
+
+
+def test_questions_of_one_stream_count_as_one() -> None:
+    alone = np.array([[1, 0] * 20])
+    low, high = interval(alone, np.ones_like(alone))
+    assert interval(8 * alone, 8 * np.ones_like(alone)) == pytest.approx((low, high))
+    assert high - low == pytest.approx(2 * 2.02 * 0.5 / np.sqrt(39), rel=0.15)
+
+
+def test_checkpoints_that_differ_widen_the_interval() -> None:
+    asked = np.full((4, 50), 8)
+    same, differ = np.full((4, 50), 4), np.repeat([[1], [3], [5], [7]], 50, axis=1)
+    for correct in (same, differ):
+        correct[:, ::2] += 1  # streams differ in both
+    (low, high), (lower, higher) = interval(same, asked), interval(differ, asked)
+    assert higher - lower > 5 * (high - low)
+
+
+def test_intervals_without_spread() -> None:
+    asked = np.full((1, 20), 8)
+    assert interval(asked, asked) == pytest.approx((0.8316, 1.0), abs=1e-4)  # Clopper and Pearson, 20 of 20
+    assert interval(0 * asked, asked) == pytest.approx((0.0, 0.1684), abs=1e-4)
+    assert interval(asked[:, :1], asked[:, :1]) is None
+
+
+def row(agent: str, seed: int, stream: str, kind: str, correct: int, memory: int = 0) -> dict:
+    values = (agent, seed, 2, stream, kind, f"{kind} of {stream}?", "1", "1", correct, 100, 20, memory)
+    return dict(zip(COLUMNS, values, strict=True))
+
+
+def test_summary_of_a_small_table() -> None:
+    rows = [
+        row("uma_rl", seed, stream, kind, correct, memory=300 + 60 * seed)
+        for seed, stream, kind, correct in [
+            (0, "a", "grand_total", 1), (0, "a", "total_range", 1), (0, "b", "grand_total", 0),
+            (1, "a", "grand_total", 1), (1, "a", "total_range", 0), (1, "b", "grand_total", 0),
+        ]
+    ] + [row("oracle", 0, "a", "grand_total", 1)]  # fmt: skip
+    for one in rows[-1:]:
+        one["prompt_tokens"] = one["written_tokens"] = 0
+    found = summarize(rows)
+    cells = {(one["agent"], one["kind"]): one for one in found["accuracy"]}
+    assert set(cells) == {
+        ("uma_rl", "all"), ("uma_rl", "grand_total"), ("uma_rl", "total_range"),
+        ("oracle", "all"), ("oracle", "grand_total"),
+    }  # fmt: skip
+    cell = cells["uma_rl", "all"]
+    assert cell["accuracy"] == 0.5 and cell["by_checkpoint"] == pytest.approx([2 / 3, 1 / 3])
+    assert (cell["streams"], cell["questions"], cell["checkpoints"]) == (2, 3, 2)
+    assert cell["low"] <= 0.5 <= cell["high"]
+    assert cells["oracle", "all"]["low"] is None  # one stream
+    # 300 tokens twice and 360 twice for six answers
+    assert found["tokens"] == [{"agent": "uma_rl", "horizon": 2, "prompt": 100.0, "written": 20.0, "memory": 220.0}]
+
+
+def test_chance_is_that_of_the_commonest_training_answer() -> None:
+    config = EvaluationConfig(agents=("oracle", "demonstrator"))
+    rows = [row for agent in config.agents for row in evaluate(agent, streams(3, 40), config)]
+    found = {one["kind"]: one["accuracy"] for one in chance(rows, "small")}
+    assert set(found) == {"all", *QUESTION_KINDS}
+    assert 0 < found["top_category_range"] < 0.4  # one of eight categories
+    assert found["all"] < 0.15
+    golds = [row["gold"] for row in rows if row["kind"] == "top_category_range" and row["agent"] == "oracle"]
+    assert found["top_category_range"] in [golds.count(gold) / len(golds) for gold in golds]
+
+
+# --- whole evaluations --------------------------------------------------------------------------------------
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {name: (folder / name).read_bytes() for name in ("answers.csv", "summary.json")}
+
+
+def test_an_interrupted_evaluation_continues_to_the_same_end(config, tmp_path: Path, monkeypatch) -> None:
+    whole = run(config, tmp_path / "whole")
+    assert whole == json.loads((tmp_path / "whole" / "summary.json").read_text())
+    played: list[tuple[str, int, int]] = []
+    real = evaluate
+
+    def interrupted(agent, streams, config, *, seed, progress, **others):
+        played.append((agent, seed, len(streams[0])))
+        at_work = len(played)
+
+        def until(done: int, tokens: int) -> None:
+            if at_work in (2, 5, 9) and done == 2:  # in the middle of a part
+                raise KeyboardInterrupt
+            progress(done, tokens)
+
+        return real(agent, streams, config, seed=seed, progress=until, **others)
+
+    monkeypatch.setattr(evaluation, "evaluate", interrupted)
+    for _ in range(3):
+        with pytest.raises(KeyboardInterrupt):
+            run(config, tmp_path / "parts")
+        assert not (tmp_path / "parts" / "summary.json").exists()
+    assert run(config, tmp_path / "parts") == whole
+    assert files(tmp_path / "parts") == files(tmp_path / "whole")
+    assert len(played) == 14 + 3 and len(set(played)) == 14  # only the three interrupted parts were played twice
+    # complete: nothing is played again
+    assert run(config, tmp_path / "parts") == whole and len(played) == 17
+
+    counts = {(one["agent"], one["horizon"]): one for one in whole["accuracy"] if one["kind"] == "all"}
+    assert len(counts) == 2 * 6
+    assert counts["uma_rl", 3]["checkpoints"] == 2 and counts["uma_rl", 1]["streams"] == 3
+    assert counts["oracle", 3]["accuracy"] == 1.0
+    assert whole["smoke"] is True and whole["config"]["trained"] == list(config.trained)
+    manifest = json.loads((tmp_path / "whole" / "manifest.json").read_text())
+    assert manifest["seed"] == 0 and any(name.endswith("model.safetensors") for name in manifest["inputs"])
+
+
+def test_checkpoints_are_different_policies(config, tmp_path: Path) -> None:
+    run(config, tmp_path)
+    one, two, base = (
+        (tmp_path / "parts" / f"{part}-3.csv").read_text() for part in ("uma_rl-0", "uma_rl-1", "uma_base-0")
+    )
+    assert one.replace("uma_rl,0", "") != two.replace("uma_rl,1", "")
+    assert one.replace("uma_rl,0", "") != base.replace("uma_base,0", "")
+
+
+def test_another_evaluation_is_refused_in_the_same_folder(models, tmp_path: Path) -> None:
+    values = {"model": models["base"], "agents": ["concat"], **SMALL}
+    run(check(EvaluationConfig, values), tmp_path / "out")
+    before = files(tmp_path / "out")
+    with pytest.raises(RunError, match="other parameters.*seed is 0 there and 1 here"):
+        run(check(EvaluationConfig, values | {"seed": 1}), tmp_path / "out")
+    weights = Path(models["base"]) / "model.safetensors"
+    weights.write_bytes((Path(models["one"]) / "model.safetensors").read_bytes())
+    with pytest.raises(RunError, match="other parameters.*weights"):
+        run(check(EvaluationConfig, values), tmp_path / "out")
+    assert files(tmp_path / "out") == before
+
+
+def test_a_damaged_part_is_named(tmp_path: Path) -> None:
+    config = check(EvaluationConfig, {"agents": ["oracle"], "model": "nobody/nothing", **SMALL})
+    run(config, tmp_path)
+    (tmp_path / "manifest.json").unlink()
+    part = tmp_path / "parts" / "oracle-0-1.csv"
+    part.write_text("agent,seed\noracle,0\n")
+    with pytest.raises(RunError, match="oracle-0-1.csv: not a part"):
+        run(config, tmp_path)
+    part.unlink()
+    assert run(config, tmp_path)["accuracy"][0]["accuracy"] == 1.0
+
+
+def test_a_missing_model_is_one_line(tmp_path: Path) -> None:
+    values = {"agents": ["uma_base"], "model": str(tmp_path / "gone"), **SMALL}
+    with pytest.raises(RunError, match="no model folder at .*gone"):
+        run(check(EvaluationConfig, values), tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"agents": ["uma"]}, "agents must be of uma_base, concat"),
+        ({}, "uma_rl needs checkpoints"),
+        ({"agents": ["oracle"], "horizons": [2, 5]}, "streams has 5 numbers"),
+        ({"agents": ["oracle"], "horizons": [2], "streams": [0]}, "must be positive"),
+        ({"agents": ["oracle"], "horizons": [2, 2], "streams": [1, 1]}, "horizons names something twice: 2, 2"),
+        ({"agents": ["oracle"], "horizons": [], "streams": []}, "must not be empty"),
+        ({"agents": ["oracle"], "split": "tset"}, "split must be of train"),
+        ({"agents": ["oracle"], "temperature": -1.0}, "temperature not negative"),
+        ({"agent": ["oracle"]}, "did you mean 'agents'"),
+        ({"agents": "oracle"}, "agents"),
+    ],
+)
+def test_what_is_refused(values: dict, message: str) -> None:
+    with pytest.raises(RunError, match=message):
+        check(EvaluationConfig, values)

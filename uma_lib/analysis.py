@@ -1,0 +1,198 @@
+"""What a policy does, measured against the ground truth: shares of habits in its sessions, skill from a true memory.
+
+A habit is right or wrong in a session that gives occasion for it; shares are over those sessions. The habits are the
+demonstrator's (`demonstrator.Habits`), so the shares say which of its variants a policy has kept.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import asdict, dataclass
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+
+from uma_lib.demonstrations import true_memory
+from uma_lib.demonstrator import core_total
+from uma_lib.environment import Limits
+from uma_lib.ledger import CATEGORIES, Question, Session
+from uma_lib.policy import Policy
+from uma_lib.reward import score
+from uma_lib.rollout import Context, Played, Trajectory, ask_question, held_out_contexts, roll_out
+from uma_lib.runs import atomic_write_json
+
+RANGED = ("category_range", "categories_range", "total_range", "top_category_range", "largest_range")
+
+
+def amounts_in(value: str) -> Counter[Decimal] | None:
+    """The amounts of a bank entry as a multiset; None if it is written in another way."""
+    try:
+        return Counter(Decimal(part) for part in value.split("+"))
+    except InvalidOperation:
+        return None
+
+
+def memory_session_habits(session: Session, stored: dict[str, str], before: str, after: str) -> dict[str, bool]:
+    """Right or wrong for every habit that this memory session gave occasion to.
+
+    stored: entries that are new or changed after the session; before, after: the core memory.
+    """
+    truth: dict[str, Counter[Decimal]] = defaultdict(Counter)
+    for e in session.expenses:
+        truth[f"{e.date} {e.category}"][e.amount] += 1
+    planned = {f"{e.date} {e.category}" for e in session.mentioned} - set(truth)
+    repeated = [key for key, amounts in truth.items() if amounts.total() > 1]
+    found = {
+        "exact": {key: amounts_in(value) for key, value in stored.items()} == truth,
+        "keeps_total": core_total(after) == core_total(before) + sum(e.amount for e in session.expenses),
+    }
+    if len(truth) > 1:
+        found["reads_all"] = set(truth) <= set(stored)
+    if planned:
+        found["ignores_plans"] = not planned & set(stored)
+    if repeated:
+        found["merges"] = all(amounts_in(stored.get(key, "")) == truth[key] for key in repeated)
+    return found
+
+
+def question_session_habits(question: Question, calls: list) -> dict[str, bool]:
+    """Right or wrong for the habits of looking things up; ``calls`` are those of the session."""
+    lists = [call.arguments for call, _ in calls if call.name == "list"]
+    found = {}
+    if question.kind in RANGED:
+        asked = (question.start, question.end)
+        found["ranges"] = bool(lists) and all((c.get("start"), c.get("end")) == asked for c in lists)
+    if question.kind in ("categories_range", "top_category_range"):
+        needed = question.categories or CATEGORIES
+        found["all_categories"] = set(needed) <= {c.get("filter") for c in lists}
+    return found
+
+
+def trajectory_habits(context: Context, trajectory: Trajectory) -> list[dict[str, bool]]:
+    """Habits of every memory session of one trajectory."""
+    habits = []
+    versions, cores = [0, *trajectory.versions], ["", *trajectory.cores]
+    for k, session in enumerate(context.stream):
+        diff = trajectory.memory.bank.diff(versions[k], versions[k + 1])
+        stored = diff.added | {key: new for key, (_, new) in diff.changed.items()}
+        habits.append(memory_session_habits(session, stored, cores[k], cores[k + 1]))
+    return habits
+
+
+def habit_shares(contexts: list[Context]) -> dict[str, dict[str, float]]:
+    """Share of right variants and number of occasions of every habit, over rolled-out contexts."""
+    seen: dict[str, list[bool]] = defaultdict(list)
+    for context in contexts:
+        for trajectory, answers in zip(context.trajectories, context.answers, strict=True):
+            found = trajectory_habits(context, trajectory)
+            found += [
+                question_session_habits(question, played.session.calls)
+                for question, played in zip(context.questions, answers, strict=True)
+            ]
+            for habits in found:
+                for name, right in habits.items():
+                    seen[name].append(right)
+    return {name: {"share": sum(v) / len(v), "n": len(v)} for name, v in sorted(seen.items())}
+
+
+def answers_from_truth(
+    policy: Policy, contexts: list[Context], limits: Limits, temperature: float = 1.0
+) -> dict[str, dict[str, float]]:
+    """Exact match by question kind when the memory is true: what is left is looking up and calculating."""
+    asked = [(c, true_memory(c.stream), q) for c in contexts for q in c.questions]
+    played = policy.generate(
+        (ask_question(memory, q.text, policy.chat, limits, ("truth", c.name)) for c, memory, q in asked),
+        temperature=temperature,
+    )
+    right: dict[str, list[float]] = defaultdict(list)
+    for (_, _, question), one in zip(asked, played, strict=True):
+        right[question.kind].append(score(one.session.answer or "", question.gold))
+    return {kind: {"share": sum(v) / len(v), "n": len(v)} for kind, v in sorted(right.items())}
+
+
+def accuracy(contexts: list[Context]) -> dict[str, float]:
+    """Exact match over all questions of rolled-out contexts, and by kind."""
+    right: dict[str, list[float]] = defaultdict(list)
+    for context in contexts:
+        for i in range(len(context.trajectories)):
+            for question, outcome in zip(context.questions, context.outcomes(i), strict=True):
+                right["all"].append(outcome)
+                right[question.kind].append(outcome)
+    return {kind: {"share": sum(v) / len(v), "n": len(v)} for kind, v in sorted(right.items())}
+
+
+# --- one policy, or two of them, described ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class AnalysisConfig:
+    """What to measure of two policies, on the same held-out streams."""
+
+    before: str = "data/nano"
+    after: str = "data/nano-rl"
+    size: str = "small"
+    sessions: int = 10
+    streams: int = 30
+    transcripts: int = 3  # trajectories written out in full
+    temperature: float = 1.0
+    seed: int = 0
+    session_tokens: int = 1024
+    core_tokens: int = 128
+
+
+def describe(policy: Policy, config: AnalysisConfig) -> tuple[dict, list[dict]]:
+    """Measures of one policy, and some of its trajectories in full."""
+    limits = Limits(session_tokens=config.session_tokens, core_tokens=config.core_tokens)
+    contexts = held_out_contexts(config.size, config.sessions, config.streams)
+    roll_out(policy, contexts, 1, limits, (config.seed, "analysis"), temperature=config.temperature)
+    measures = {
+        "accuracy": accuracy(contexts),
+        "habits": habit_shares(contexts),
+        "answers_from_truth": answers_from_truth(policy, contexts, limits, config.temperature),
+    }
+    return measures, [transcript_of(policy, context) for context in contexts[: config.transcripts]]
+
+
+def transcript_of(policy: Policy, context: Context) -> dict:
+    """The first trajectory of a context, readable: what was read, what was written, how the bank changed."""
+    trajectory = context.trajectories[0]
+    versions = [0, *trajectory.versions]
+    return {
+        "stream": context.name,
+        "sessions": [
+            {
+                "chunk": session.text,
+                "written": _written(policy, played),
+                "diff": str(trajectory.memory.bank.diff(versions[k], versions[k + 1])),
+                "core": trajectory.cores[k],
+                "right": trajectory_habits(context, trajectory)[k],
+            }
+            for k, (session, played) in enumerate(zip(context.stream, trajectory.sessions, strict=True))
+        ],
+        "questions": [
+            {
+                "question": question.text,
+                "gold": ", ".join(question.gold.values),
+                "written": _written(policy, played),
+                "answer": played.session.answer,
+                "right": bool(outcome),
+            }
+            for question, played, outcome in zip(
+                context.questions, context.answers[0], context.outcomes(0), strict=True
+            )
+        ],
+    }
+
+
+def _written(policy: Policy, played: Played) -> str:
+    """Everything after the prompt: the policy's turns, with tool results between them."""
+    first = played.tokens.sampled.index(True) if True in played.tokens.sampled else len(played.tokens.ids)
+    return policy.chat.decode(played.tokens.ids[first:])
+
+
+def run(config: AnalysisConfig, out: Path) -> None:
+    """Describe both policies; writes ``habits.json`` and ``trajectories.json`` into ``out``."""
+    measures, transcripts = {"config": asdict(config)}, {}
+    for name, path in (("before", config.before), ("after", config.after)):
+        measures[name], transcripts[name] = describe(Policy.load(path), config)
+    atomic_write_json(out / "habits.json", measures)
+    atomic_write_json(out / "trajectories.json", transcripts)

@@ -1,0 +1,397 @@
+"""Accuracy of every agent by horizon (sessions in a stream), with intervals.
+
+An evaluation is a folder. It is made of parts, one an agent, checkpoint and horizon; a part's file is written
+as a whole when the part is done, so an interrupted evaluation continues with the next part and repeats or
+doubles nothing. From the parts come ``answers.csv`` (a row a question) and ``summary.json``, with records:
+
+- ``accuracy``: agent, horizon, kind ("all" or one of the eight), accuracy, its 95 % interval low..high (None
+  with fewer than two streams), the accuracy by checkpoint, the numbers of streams, questions and checkpoints;
+- ``chance``: what the same answer to all questions of a kind would get, the commonest in training streams;
+- ``tokens``: tokens a question in the prompt (tool results included), written, and for building the memory,
+  shared by the questions that are asked of it.
+
+All language-model agents share the backbone and `Limits`. The memory agents read a stream once and answer all
+its questions from the final memory. Concat and RAG use the base model, which was warm-started on reading too.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import random
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import stats
+from tqdm import tqdm
+
+from uma_lib.baselines import Passages, Reading, concat_question, rag_question
+from uma_lib.demonstrator import Demonstrator, Habits
+from uma_lib.environment import Limits
+from uma_lib.ledger import SIZES, SPLITS, Question, Stream
+from uma_lib.paths import BASE, REPO
+from uma_lib.policy import Policy, Rollout
+from uma_lib.retrieval import Encoder, MiniLM
+from uma_lib.reward import score
+from uma_lib.rollout import Context, Tokens, roll_out
+from uma_lib.runs import (
+    Run,
+    RunError,
+    atomic_write_json,
+    atomic_write_text,
+    hashes,
+    manifest,
+    read_json,
+    read_text,
+)
+
+AGENTS = ("uma_base", "concat", "rag", "uma_rl", "demonstrator", "oracle")
+COLUMNS = {  # of answers.csv
+    "agent": str,
+    "seed": int,  # number of the checkpoint
+    "horizon": int,
+    "stream": str,
+    "kind": str,
+    "question": str,
+    "gold": str,
+    "answer": str,
+    "correct": int,
+    "prompt_tokens": int,  # prompt and tool results
+    "written_tokens": int,
+    "memory_tokens": int,  # read and written to build the memory; the same for all questions of a stream
+}
+Row = dict[str, Any]
+Asked = list[tuple[Stream, list[Question]]]
+Progress = Callable[[int, int], None] | None  # (sessions or streams finished, tokens sampled)
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """What is evaluated. Models are folders (relative to the repository, or absolute) or names on the hub."""
+
+    model: str = str(BASE.relative_to(REPO))  # the base
+    trained: tuple[str, ...] = ()  # checkpoints after reinforcement learning, one a training seed
+    agents: tuple[str, ...] = AGENTS
+    horizons: tuple[int, ...] = (2, 5, 10, 20, 50)  # sessions in a stream
+    streams: tuple[int, ...] = (60, 60, 60, 60, 60)  # how many, for each horizon
+    split: str = "test"
+    size: str = "small"
+    per_kind: int = 1  # questions of each kind a stream
+    schema_given: bool = True  # which variant of the prompts
+    temperature: float = 1.0
+    seed: int = 0
+    slots: int = 64  # sessions decoded together
+    session_tokens: int = 1024  # the budget of a session, as in training
+    turn_tokens: int = 768
+    core_tokens: int = 128
+    smoke: bool = False  # marks the results as those of a short trial; figures say so
+
+    def __post_init__(self) -> None:
+        if not set(self.agents) <= set(AGENTS):
+            raise ValueError(f"agents must be of {', '.join(AGENTS)}, not {', '.join(self.agents)}")
+        if "uma_rl" in self.agents and not self.trained:
+            raise ValueError("uma_rl needs checkpoints: name them in trained, or leave it out of agents")
+        if self.split not in SPLITS or self.size not in SIZES:
+            raise ValueError(f"split must be of {', '.join(SPLITS)}, and size of {', '.join(SIZES)}")
+        if len(self.streams) != len(self.horizons):
+            raise ValueError(f"streams has {len(self.streams)} numbers: give one for each of {self.horizons}")
+        if not self.agents or not self.horizons:
+            raise ValueError("agents and horizons must not be empty")
+        if min(*self.horizons, *self.streams, self.per_kind, self.slots) < 1 or self.temperature < 0:
+            raise ValueError("horizons, streams, per_kind, slots must be positive, temperature not negative")
+        for name in ("agents", "horizons", "trained"):
+            values = getattr(self, name)
+            if len(set(values)) < len(values):
+                raise ValueError(f"{name} names something twice: {', '.join(map(str, values))}")
+
+    @property
+    def limits(self) -> Limits:
+        """What one session may use, whoever plays it."""
+        return Limits(
+            session_tokens=self.session_tokens, turn_tokens=self.turn_tokens, core_tokens=self.core_tokens
+        )
+
+
+# --- agents -------------------------------------------------------------------------------------------------
+
+
+def evaluate(
+    agent: str,
+    streams: Sequence[Stream],
+    config: EvaluationConfig,
+    *,
+    policy: Policy | None = None,
+    encode: Encoder | None = None,
+    seed: int = 0,
+    progress: Progress = None,
+) -> list[Row]:
+    """One agent on some streams: a row (see `COLUMNS`) a question.
+
+    Language-model agents need ``policy``, RAG also ``encode``. ``config`` gives questions, prompts, limits and
+    sampling, not models and streams. ``seed`` is the number of the checkpoint; sampling depends on it, on
+    ``config.seed`` and on the stream.
+    """
+    asked = [(stream, stream.questions(config.per_kind)) for stream in streams]
+    if agent in ("uma_base", "uma_rl"):
+        return _memory_agent(agent, asked, config, policy, seed, progress)
+    if agent in ("concat", "rag"):
+        return _reader(agent, asked, config, policy, encode, progress)
+    rows = []
+    for number, (stream, questions) in enumerate(asked, start=1):
+        if agent == "oracle":  # it reads the ledger, which is where gold answers come from
+            answers = [", ".join(question.gold.values) for question in questions]
+        else:
+            rng = random.Random(f"evaluation/{config.seed}/{stream.name}")
+            demonstrator = Demonstrator(Habits(), rng, config.limits)
+            memory = demonstrator.keep(stream)
+            answers = [demonstrator.ask(memory, question) for question in questions]
+        rows += [_row(agent, stream, q, answer) for q, answer in zip(questions, answers, strict=True)]
+        if progress:
+            progress(number, 0)
+    return rows
+
+
+def _memory_agent(
+    agent: str, asked: Asked, config: EvaluationConfig, policy: Policy, seed: int, progress: Progress
+) -> list[Row]:
+    contexts = [Context(stream.name, stream, questions) for stream, questions in asked]
+    roll_out(
+        policy, contexts, 1, config.limits, ("evaluation", config.seed, seed), temperature=config.temperature,
+        schema_given=config.schema_given, slots=config.slots, progress=progress,
+    )  # fmt: skip
+    rows = []
+    for context in contexts:
+        read = sum(len(played.tokens.ids) for played in context.trajectories[0].sessions)
+        for question, played in zip(context.questions, context.answers[0], strict=True):
+            answer = played.session.answer
+            rows.append(_row(agent, context.stream, question, answer, played.tokens, read, seed))
+    return rows
+
+
+def _reader(
+    agent: str, asked: Asked, config: EvaluationConfig, policy: Policy, encode: Encoder, progress: Progress
+) -> list[Row]:
+    def rollouts() -> Iterator[Rollout[Reading]]:
+        for stream, questions in asked:
+            chunks = [session.text for session in stream]
+            passages = Passages(chunks, encode) if agent == "rag" else None
+            key = ("evaluation", config.seed, agent, stream.name)
+            for question in questions:
+                settings = question.text, policy.chat, config.limits, key, config.schema_given
+                yield rag_question(passages, *settings) if passages else concat_question(chunks, *settings)
+
+    readings = iter(
+        policy.generate(rollouts(), temperature=config.temperature, slots=config.slots, progress=progress)
+    )
+    rows = []
+    for stream, questions in asked:
+        for question in questions:
+            reading = next(readings)
+            rows.append(_row(agent, stream, question, reading.answer, reading.tokens))
+    return rows
+
+
+def _row(
+    agent: str,
+    stream: Stream,
+    question: Question,
+    answer: str | None,
+    tokens: Tokens | None = None,
+    memory_tokens: int = 0,
+    seed: int = 0,
+) -> Row:
+    tokens = tokens or Tokens()
+    return {
+        "agent": agent,
+        "seed": seed,
+        "horizon": len(stream),
+        "stream": stream.name,
+        "kind": question.kind,
+        "question": question.text,
+        "gold": ", ".join(question.gold.values),
+        "answer": " ".join((answer or "").split()),  # on one line
+        "correct": int(score(answer or "", question.gold)),  # no answer is wrong
+        "prompt_tokens": len(tokens.ids) - tokens.written,
+        "written_tokens": tokens.written,
+        "memory_tokens": memory_tokens,
+    }
+
+
+# --- statistics ---------------------------------------------------------------------------------------------
+
+
+def interval(correct: np.ndarray, asked: np.ndarray) -> tuple[float, float] | None:
+    """95 % interval of the accuracy sum(correct) / sum(asked), counts of shape [checkpoints, streams].
+
+    Questions of one stream are not independent, and every checkpoint meets the same streams: so streams and
+    checkpoints are resampled as wholes, independently of each other, 10,000 times. The quantiles are those of
+    the expanded percentile interval (Hesterberg 2015), since plain ones are too narrow for few streams. With
+    two or three checkpoints the part of the interval that comes from training is still too narrow: read the
+    accuracies by checkpoint, too. Where every answer is right, or none, resampling shows no spread: then the
+    exact binomial bound for as many streams is given. None with fewer than two streams.
+
+    >>> interval(np.array([[8, 0, 4, 4]]), np.array([[8, 8, 8, 8]])) == (0.0, 1.0)   # four streams say little
+    True
+    """
+    checkpoints, streams = correct.shape
+    if streams < 2:
+        return None
+    if correct.sum() in (0, asked.sum()):
+        bound = 0.025 ** (1 / streams)
+        return (bound, 1.0) if correct.any() else (0.0, 1 - bound)
+    by_stream, by_checkpoint = _resamples(streams, 0), _resamples(checkpoints, 1)
+    right, total = (((by_checkpoint @ counts) * by_stream).sum(axis=1) for counts in (correct, asked))
+    tail = stats.norm.cdf(-np.sqrt(streams / (streams - 1)) * stats.t.ppf(0.975, streams - 1))
+    low, high = np.quantile(right / total, [tail, 1 - tail])
+    return float(low), float(high)
+
+
+@cache  # every cell of a table resamples the same numbers of streams and checkpoints
+def _resamples(size: int, seed: int) -> np.ndarray:
+    """How often each of ``size`` things is drawn, [10000, size]."""
+    return np.random.default_rng(seed).multinomial(size, np.full(size, 1 / size), 10_000)
+
+
+def summarize(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """The records of ``accuracy`` and ``tokens`` (see above) from the rows of all agents."""
+    cells: dict[tuple[str, int, str], list[Row]] = defaultdict(list)
+    for row in rows:
+        for kind in ("all", row["kind"]):
+            cells[row["agent"], row["horizon"], kind].append(row)
+    accuracy = [
+        {"agent": agent, "horizon": horizon, "kind": kind} | _accuracy(cell)
+        for (agent, horizon, kind), cell in cells.items()
+    ]
+    tokens = [
+        {"agent": agent, "horizon": horizon} | _tokens(cell)
+        for (agent, horizon, kind), cell in cells.items()
+        if kind == "all" and any(row["prompt_tokens"] for row in cell)
+    ]
+    return {"accuracy": accuracy, "tokens": tokens}
+
+
+def _accuracy(cell: list[Row]) -> Row:
+    checkpoints, streams = (list(dict.fromkeys(row[name] for row in cell)) for name in ("seed", "stream"))
+    correct, asked = np.zeros((2, len(checkpoints), len(streams)))
+    for row in cell:
+        place = checkpoints.index(row["seed"]), streams.index(row["stream"])
+        correct[place] += row["correct"]
+        asked[place] += 1
+    low, high = interval(correct, asked) or (None, None)
+    return {
+        "accuracy": float(correct.sum() / asked.sum()),
+        "low": low,
+        "high": high,
+        "by_checkpoint": (correct.sum(axis=1) / asked.sum(axis=1)).tolist(),
+        "streams": len(streams),
+        "questions": int(asked[0].sum()),
+        "checkpoints": len(checkpoints),
+    }
+
+
+def _tokens(cell: list[Row]) -> Row:
+    memories = {(row["seed"], row["stream"]): row["memory_tokens"] for row in cell}
+    return {
+        "prompt": sum(row["prompt_tokens"] for row in cell) / len(cell),
+        "written": sum(row["written_tokens"] for row in cell) / len(cell),
+        "memory": sum(memories.values()) / len(cell),
+    }
+
+
+def chance(rows: Sequence[Row], size: str) -> list[Row]:
+    """Accuracy of constant answers: to each kind of question the commonest one in 50 training streams."""
+    asked = {(row["stream"], row["question"]): row for row in rows}.values()  # once, whichever agents answered
+    found = []
+    for horizon in dict.fromkeys(row["horizon"] for row in asked):
+        golds: dict[str, Counter[str]] = defaultdict(Counter)
+        for index in range(50):
+            for question in Stream(size, "train", horizon, index).questions():
+                golds[question.kind][", ".join(question.gold.values)] += 1
+        constant = {kind: counts.most_common(1)[0][0] for kind, counts in golds.items()}
+        hits: dict[str, list[bool]] = defaultdict(list)
+        for row in asked:
+            if row["horizon"] == horizon:
+                for kind in ("all", row["kind"]):
+                    hits[kind].append(row["gold"] == constant[row["kind"]])
+        found += [
+            {"horizon": horizon, "kind": kind, "accuracy": sum(hit) / len(hit)} for kind, hit in hits.items()
+        ]
+    return found
+
+
+# --- whole evaluations --------------------------------------------------------------------------------------
+
+
+def run(config: EvaluationConfig, out: Path) -> dict[str, Any]:
+    """Evaluate into the folder ``out``, or continue there; returns the summary.
+
+    Raises RunError for a folder that holds an evaluation with other parameters or of other weights, for
+    models that cannot be loaded, and for files that cannot be written.
+    """
+    folder, summary_path = Run(out), out / "summary.json"
+    models = dict.fromkeys((config.model, *config.trained))
+    folders = {name: REPO / name for name in models if (REPO / name).is_dir()}  # the others are on the hub
+    weights = {name: hashes(sorted(place.glob("*.safetensors"))) for name, place in folders.items()}
+    folder.start(asdict(config) | {"weights": {name: [*found.values()] for name, found in weights.items()}})
+    if folder.complete:
+        return read_json(summary_path)
+
+    of_agent = dict.fromkeys(AGENTS, [config.model]) | {"uma_rl": config.trained}
+    of_agent |= {"demonstrator": [None], "oracle": [None]}
+    parts = [
+        (agent, seed, name, horizon, count)
+        for agent in AGENTS  # those of one model after each other
+        if agent in config.agents
+        for seed, name in enumerate(of_agent[agent])
+        for horizon, count in zip(config.horizons, config.streams, strict=True)
+    ]
+    encode = MiniLM() if "rag" in config.agents else None
+    policy, loaded = None, None
+    rows: list[Row] = []
+    with tqdm(parts, unit="part", mininterval=1, miniters=0) as bar:
+
+        def progress(done: int, tokens: int) -> None:
+            bar.set_postfix_str(f"{done} done, {tokens} tokens", refresh=False)
+            bar.update(0)  # drawn at most once a second
+
+        for agent, seed, name, horizon, count in bar:
+            path = out / "parts" / f"{agent}-{seed}-{horizon}.csv"
+            if not path.exists():
+                bar.set_description(f"{agent}, {horizon} sessions", refresh=False)
+                if name is not None and name != loaded:
+                    policy, loaded = Policy.load(folders.get(name, name)), name
+                streams = [Stream(config.size, config.split, horizon, index) for index in range(count)]
+                found = evaluate(
+                    agent, streams, config, policy=policy, encode=encode, seed=seed, progress=progress
+                )
+                atomic_write_text(path, _csv(found))
+            rows += _read_part(path)  # always from the file, so that a continued evaluation sees the same
+
+    atomic_write_text(out / "answers.csv", _csv(rows))
+    summary = {"smoke": config.smoke, "config": asdict(config), **summarize(rows)}
+    summary["chance"] = chance(rows, config.size)
+    atomic_write_json(summary_path, summary)
+    started = datetime.fromtimestamp(folder.params_path.stat().st_mtime, UTC)
+    atomic_write_json(folder.manifest_path, manifest(started, folders.values(), seed=config.seed))
+    return summary
+
+
+def _csv(rows: Sequence[Row]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _read_part(path: Path) -> list[Row]:
+    rows = list(csv.DictReader(io.StringIO(read_text(path), newline="")))
+    if not rows or any(list(row) != list(COLUMNS) or None in row.values() for row in rows):
+        raise RunError(f"{path}: not a part of an evaluation; delete the file and run again")
+    return [{name: kind(row[name]) for name, kind in COLUMNS.items()} for row in rows]

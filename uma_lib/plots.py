@@ -1,0 +1,382 @@
+"""Figures, drawn from results files (CSV and JSON) and from nothing else.
+
+Every function returns a `Figure` at its final size (3.3 or 6.8 inches wide, 8 pt), and `save` writes it as PDF
+and as PNG with 300 dpi, byte for byte the same each time. An agent has the same colour (Okabe-Ito palette) and
+marker everywhere. What comes from a short trial says so on its face.
+
+>>> figure = accuracy_by_horizon(RESULTS / "evaluation" / "summary.json")    # doctest: +SKIP
+>>> save(figure, "accuracy_by_horizon")                                      # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, NullLocator, PercentFormatter, StrMethodFormatter
+from scipy import stats
+
+from uma_lib.ledger import QUESTION_KINDS
+from uma_lib.paths import DATA, FIGURES
+from uma_lib.runs import RunError, atomic_write_bytes, read_json
+
+COLUMN, PAGE = 3.3, 6.8  # widths in inches
+BLACK, GREY, RED = "#000000", "#888888", "#D55E00"
+BLUE, SKY, ORANGE, GREEN, PURPLE = "#0072B2", "#56B4E9", "#E69F00", "#009E73", "#CC79A7"
+AGENTS = {  # label, colour, marker
+    "uma_rl": ("UMA after RL", BLUE, "o"),
+    "uma_base": ("UMA before RL", SKY, "s"),
+    "concat": ("Concat", ORANGE, "^"),
+    "rag": ("RAG", GREEN, "v"),
+    "demonstrator": ("Demonstrator", PURPLE, "D"),
+    "oracle": ("Oracle", BLACK, ""),
+}
+PAPER = {  # methods of the paper; those that this project does not have are grey
+    "uma": ("UMA", BLUE, "o"),
+    "uma_specialist_16k": ("UMA, specialist", BLUE, "o"),
+    "uma_generalist_16k": ("UMA, generalist", BLUE, "x"),
+    "concat": ("Concat", ORANGE, "^"),
+    "rag": ("RAG", GREEN, "v"),
+    "memagent": ("MemAgent", GREY, "P"),
+    "memagent_woq": ("MemAgent w/o q.", GREY, "p"),
+    "mem_alpha": ("Mem-alpha", GREY, "X"),
+    "mem1": ("MEM1", GREY, "h"),
+    "a_mem": ("A-Mem", GREY, "d"),
+}
+KINDS = {
+    "category_range": "category\nin a range",
+    "categories_range": "categories\nin a range",
+    "total_range": "total of\na range",
+    "top_category_range": "top category\nof a range",
+    "busiest_dates": "busiest\ndates",
+    "largest_range": "largest\nin a range",
+    "category_date": "category\non a date",
+    "grand_total": "grand\ntotal",
+}
+HABITS = {  # those measured in `analysis`
+    "reads_all": "stores every expense",
+    "ignores_plans": "leaves plans out",
+    "merges": "merges repeated entries",
+    "keeps_total": "adds to the total",
+    "exact": "stores a session exactly",
+    "ranges": "asks for the right dates",
+    "all_categories": "looks at all categories",
+}
+STYLE = {
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "axes.labelsize": 8,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7,
+    "legend.frameon": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "axes.axisbelow": True,
+    "grid.color": "#E5E5E5",
+    "grid.linewidth": 0.6,
+    "axes.linewidth": 0.6,
+    "lines.linewidth": 1.2,
+    "lines.markersize": 3.5,
+    "errorbar.capsize": 1.5,
+    "pdf.fonttype": 42,
+    "savefig.dpi": 300,
+    "text.usetex": False,
+}
+
+
+# --- figures ------------------------------------------------------------------------------------------------
+
+
+def learning_curve(metrics: Sequence[Path], lines: Mapping[str, float], smoke: bool = False) -> Figure:
+    """Held-out accuracy by training step: a thin line a seed, their mean with a 95 % band (t distribution).
+
+    metrics: the ``metrics.csv`` of one run a seed, with ``eval_accuracy`` in some rows. lines: the accuracy of
+    other agents, drawn as horizontal lines.
+    """
+    with mpl.rc_context(STYLE):
+        figure, (axis,) = _figure(COLUMN, 2.7)
+        runs = _by_step(metrics, "eval_accuracy")
+        mean, half = runs.mean(axis=1), _half_width(runs)
+        label, colour, _ = AGENTS["uma_rl"]
+        axis.plot(runs, color=colour, linewidth=0.6, alpha=0.6)
+        axis.plot(mean, color=colour, linewidth=1.8, label="UMA in training")
+        if half is not None:
+            low, high = (mean - half).clip(0, 1), (mean + half).clip(0, 1)
+            axis.fill_between(runs.index, low, high, color=colour, alpha=0.15, linewidth=0, label="95 % band")
+        styles = {"uma_base": ":", "demonstrator": "--", "oracle": "-"}
+        for agent, accuracy in lines.items():
+            label, colour, _ = AGENTS[agent]
+            axis.axhline(accuracy, color=colour, linestyle=styles.get(agent, "-."), linewidth=1, label=label)
+        _accuracy_axis(axis, "held-out exact match")
+        axis.set_xlabel("training step")
+        _legend(axis, 2)
+        _face(figure, _seeds(len(metrics)), smoke)
+    return figure
+
+
+def accuracy_by_horizon(summary: Path, paper_version: str = "v2") -> Figure:
+    """Accuracy of every agent by the number of sessions; the paper's own curves in a panel of their own."""
+    found = read_json(summary)
+    with mpl.rc_context(STYLE):
+        figure, (ours, paper) = _figure(PAGE, 3.2, columns=2)
+        records = _records(found, "accuracy", kind="all")
+        agents = [agent for agent in AGENTS if agent in set(records["agent"])]
+        for number, agent in enumerate(agents):
+            label, colour, marker = AGENTS[agent]
+            rows = records[records["agent"] == agent].sort_values("horizon")
+            # moved a little sideways, so that bars can be told apart
+            x = rows["horizon"] * 1.03 ** (number - len(agents) / 2)
+            style = {"color": colour, "marker": marker, "label": label, "zorder": _layer(agent)}
+            if agent == "oracle":  # right by definition: nothing is uncertain
+                ours.errorbar(rows["horizon"], rows["accuracy"], linewidth=0.8, **style)
+            else:
+                ours.errorbar(x, rows["accuracy"], _bars(rows), elinewidth=0.8, **style)
+        chance = _records(found, "chance", kind="all").sort_values("horizon")
+        ours.errorbar(chance["horizon"], chance["accuracy"], fmt=":", color=GREY, label="constant answers")
+        ours.set_title("this project: nano,\nexact match")
+
+        table = pd.read_csv(DATA / "paper" / "ledger_qa_results.csv")
+        table = table[table["paper_version"] == paper_version]
+        if table.empty:
+            raise RunError(f"no results of paper version {paper_version!r}: choose v1 or v2")
+        for method in (method for method in PAPER if method in set(table["method"])):
+            label, colour, marker = PAPER[method]
+            rows = table[table["method"] == method].sort_values("sessions")
+            width = 0.7 if colour == GREY else 1.2
+            paper.plot(
+                rows["sessions"], rows["value"] / 100, color=colour, marker=marker, label=label, linewidth=width
+            )
+        paper.set_title(f"paper ({paper_version}): Qwen3-4B,\nanother model and scale, LLM judge")
+        for axis, horizons in ((ours, records["horizon"]), (paper, table["sessions"])):
+            _accuracy_axis(axis, "accuracy")
+            _horizon_axis(axis, horizons)
+            _legend(axis, 3)
+        _face(figure, "Left: " + _sample_note(records), found["smoke"])
+    return figure
+
+
+def accuracy_by_kind(
+    summary: Path, horizon: int, agents: Sequence[str] = ("uma_base", "uma_rl", "demonstrator")
+) -> Figure:
+    """Accuracy on each kind of question at one horizon, as grouped bars with 95 % intervals."""
+    found = read_json(summary)
+    with mpl.rc_context(STYLE):
+        figure, (axis,) = _figure(PAGE, 2.6)
+        records = _records(found, "accuracy", horizon=horizon)
+        records = records[records["agent"].isin(agents) & (records["kind"] != "all")]
+        chance = _records(found, "chance", horizon=horizon).set_index("kind")
+        width = 0.8 / len(agents)
+        for number, agent in enumerate(agents):
+            label, colour, _ = AGENTS[agent]
+            rows = records[records["agent"] == agent].set_index("kind").reindex(QUESTION_KINDS)
+            if rows["accuracy"].isna().all():
+                raise RunError(f"{summary}: {agent} was not evaluated at {horizon} sessions; do it or leave it out")
+            x = np.arange(len(rows)) + (number - (len(agents) - 1) / 2) * width
+            bars = {"yerr": _bars(rows), "error_kw": {"elinewidth": 0.7, "ecolor": "#333333"}}
+            axis.bar(x, rows["accuracy"], 0.92 * width, color=colour, label=label, **bars)
+        x = np.arange(len(QUESTION_KINDS))
+        constant = chance["accuracy"].reindex(QUESTION_KINDS)
+        axis.hlines(constant, x - 0.43, x + 0.43, colors="#333333", linestyles=":", label="constant answer")
+        axis.set_xticks(x, [KINDS[kind] for kind in QUESTION_KINDS])
+        axis.tick_params(axis="x", length=0)
+        axis.set_xlim(-0.6, len(QUESTION_KINDS) - 0.4)
+        _accuracy_axis(axis, "exact match")
+        _legend(axis, 4)
+        _face(figure, f"{horizon} sessions; " + _sample_note(records), found["smoke"])
+    return figure
+
+
+def habits(measures: Path, smoke: bool = False) -> Figure:
+    """Share of each habit in samples before and after reinforcement learning, with 95 % intervals (Wilson).
+
+    The file holds, under ``before`` and ``after``, ``{"habits": {"merges": {"share": 0.5, "n": 200}, ...}}``.
+    """
+    found = read_json(measures)
+    shares = {"uma_base": found["before"]["habits"], "uma_rl": found["after"]["habits"]}
+    names = [name for name in HABITS if name in shares["uma_base"]]
+    with mpl.rc_context(STYLE):
+        figure, (axis,) = _figure(COLUMN, 1.1 + 0.24 * len(names))
+        places = np.arange(len(names))[::-1]
+        ends = [[shares[agent][name]["share"] for name in names] for agent in shares]
+        axis.hlines(places, *ends, color="#CCCCCC", linewidth=2)
+        for agent, offset in (("uma_base", -0.12), ("uma_rl", 0.12)):
+            label, colour, marker = AGENTS[agent]
+            share, n = (np.array([shares[agent][name][field] for name in names]) for field in ("share", "n"))
+            low, high = _wilson(share, n)
+            bars = {"xerr": np.clip([share - low, high - share], 0, 1), "elinewidth": 0.7, "linestyle": ""}
+            axis.errorbar(share, places + offset, color=colour, marker=marker, label=label, **bars)
+        axis.set_yticks(places, [HABITS[name] for name in names])
+        axis.set(xlim=(-0.03, 1.03), xlabel="right, as a share of occasions")
+        axis.xaxis.set_major_formatter(PercentFormatter(1))
+        axis.grid(axis="x")
+        axis.grid(visible=False, axis="y")
+        _legend(axis, 2)
+        occasions = [one["n"] for of_agent in shares.values() for one in of_agent.values()]
+        _face(figure, f"{min(occasions)}-{max(occasions)} occasions; 95 % intervals (Wilson)", smoke)
+    return figure
+
+
+def tokens_by_horizon(summary: Path) -> Figure:
+    """Tokens a question, by horizon: for answering alone, and with a share of what building the memory took."""
+    found = read_json(summary)
+    with mpl.rc_context(STYLE):
+        figure, axes = _figure(PAGE, 2.8, columns=2)
+        axes[1].sharey(axes[0])
+        records = _records(found, "tokens")
+        answering = records["prompt"] + records["written"]
+        totals = {"to answer": answering, "to answer, and to build the memory": answering + records["memory"]}
+        for axis, (title, total) in zip(axes, totals.items(), strict=True):
+            for agent in (agent for agent in AGENTS if agent in set(records["agent"])):
+                label, colour, marker = AGENTS[agent]
+                rows = records[records["agent"] == agent].sort_values("horizon")
+                style = {"color": colour, "marker": marker, "label": label, "zorder": _layer(agent)}
+                axis.plot(rows["horizon"], total[rows.index], **style)
+            axis.set(yscale="log", ylabel="tokens a question", title=title)
+            axis.yaxis.set_major_locator(LogLocator(10, (1, 2, 5)))
+            axis.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+            axis.yaxis.set_minor_locator(NullLocator())
+            _horizon_axis(axis, records["horizon"])
+            _legend(axis, 2)
+        asked = _records(found, "accuracy", kind="all")
+        each = asked["questions"].sum() / asked["streams"].sum()
+        note = f"read and written tokens; {each:.0f} questions share the memory of their stream"
+        _face(figure, note, found["smoke"])
+    return figure
+
+
+def draw_all(results: Path, folder: Path, smoke: bool = False) -> list[Path]:
+    """Every figure from a folder of results; returns the files written.
+
+    It holds ``training/*/metrics.csv`` (one run a seed), ``evaluation/summary.json`` and
+    ``analysis/habits.json``. Other agents' lines in the learning curve are those of streams of 10 sessions.
+    """
+    metrics = sorted(results.glob("training/*/metrics.csv"))
+    if not metrics:
+        raise RunError(f"{results / 'training'}: no */metrics.csv there; restore it with git checkout")
+    summary = results / "evaluation" / "summary.json"
+    ten = _records(read_json(summary), "accuracy", kind="all", horizon=10).set_index("agent")["accuracy"]
+    lines = {agent: ten[agent] for agent in ("uma_base", "demonstrator", "oracle") if agent in ten}
+    figures = {
+        "learning_curve": learning_curve(metrics, lines, smoke),
+        "accuracy_by_horizon": accuracy_by_horizon(summary),
+        "accuracy_by_kind": accuracy_by_kind(summary, 10),
+        "tokens_by_horizon": tokens_by_horizon(summary),
+        "habits": habits(results / "analysis" / "habits.json", smoke),
+    }
+    return [path for name, figure in figures.items() for path in save(figure, name, folder)]
+
+
+def save(figure: Figure, name: str, folder: Path = FIGURES) -> list[Path]:
+    """Write ``name``.pdf and ``name``.png; returns their paths."""
+    paths = []
+    for kind, metadata in (("pdf", {"CreationDate": None}), ("png", {"Software": None})):
+        data = io.BytesIO()
+        with mpl.rc_context(STYLE):
+            figure.savefig(data, format=kind, metadata=metadata)
+        paths.append(folder / f"{name}.{kind}")
+        atomic_write_bytes(paths[-1], data.getvalue())
+    return paths
+
+
+# --- parts of figures ---------------------------------------------------------------------------------------
+
+
+def _figure(width: float, height: float, columns: int = 1) -> tuple[Figure, list[Axes]]:
+    """Panels side by side, each a subfigure so that its legend has a place of its own."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, [panel.subplots() for panel in figure.subfigures(1, columns, squeeze=False)[0]]
+
+
+def _legend(axis: Axes, columns: int) -> None:
+    """A legend below the panel."""
+    axis.figure.legend(
+        *axis.get_legend_handles_labels(), loc="outside lower center", ncols=columns, columnspacing=1.2
+    )
+
+
+def _face(figure: Figure, note: str, smoke: bool) -> None:
+    """What every figure says of itself: n and method below; above, a warning if it comes from a short trial."""
+    figure.supxlabel(note, fontsize=6.5, color="#555555", x=0.01, ha="left")
+    if smoke:
+        figure.suptitle("smoke run: shows that it works, not how well", fontsize=8, color=RED, weight="bold")
+
+
+def _layer(agent: str) -> float:
+    return 2.6 if agent == "uma_rl" else 2.5  # where lines meet, the trained policy is on top
+
+
+def _accuracy_axis(axis: Axes, label: str) -> None:
+    axis.set(ylim=(-0.02, 1.04), ylabel=label)
+    axis.yaxis.set_major_formatter(PercentFormatter(1))
+
+
+def _horizon_axis(axis: Axes, horizons: pd.Series) -> None:
+    ticks = sorted(set(horizons))
+    axis.set(xscale="log", xlabel="sessions in the stream", xlim=(ticks[0] / 1.25, ticks[-1] * 1.25))
+    axis.set_xticks(ticks, ["" if tick in (30, 40) else str(tick) for tick in ticks])  # labels would overlap
+    axis.xaxis.set_minor_locator(NullLocator())
+    axis.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _records(summary: Mapping[str, Any], name: str, **where: Any) -> pd.DataFrame:
+    table = pd.DataFrame(summary[name])
+    for column, value in where.items():
+        table = table[table[column] == value]
+    if table.empty:
+        raise RunError(f"the summary has no {name} for {where}: evaluate that first")
+    return table
+
+
+def _bars(rows: pd.DataFrame) -> np.ndarray:
+    """Distances to the interval's ends, [2, n]; no bar where there is no interval."""
+    low, high = (rows[name].astype(float).fillna(rows["accuracy"]) for name in ("low", "high"))
+    return np.maximum([rows["accuracy"] - low, high - rows["accuracy"]], 0)
+
+
+def _sample_note(records: pd.DataFrame) -> str:
+    def span(values: pd.Series) -> str:
+        return f"{values.min()}" if values.min() == values.max() else f"{values.min()}-{values.max()}"
+
+    seeds = _seeds(records["checkpoints"].max())
+    sizes = f"{span(records['streams'])} streams, {span(records['questions'])} questions"
+    return f"{sizes}, {seeds}; 95 % bootstrap intervals over streams and seeds"
+
+
+def _seeds(number: int) -> str:
+    return f"{number} training seed{'s' if number > 1 else ''}"
+
+
+def _by_step(metrics: Sequence[Path], column: str) -> pd.DataFrame:
+    """A metric as [steps, seeds], at the steps where every run has it."""
+    runs = []
+    for path in metrics:
+        table = pd.read_csv(path, index_col="step")
+        if column not in table:
+            raise RunError(f"{path} has no column {column!r}: choose one of {', '.join(table)}")
+        runs.append(table[column])
+    return pd.concat(runs, axis=1, join="inner", keys=range(len(runs))).dropna()
+
+
+def _half_width(runs: pd.DataFrame) -> pd.Series | None:
+    """Half of the 95 % interval of the mean over seeds; None for a single seed."""
+    seeds = runs.shape[1]
+    if seeds < 2:
+        return None
+    return stats.t.ppf(0.975, seeds - 1) * runs.std(axis=1, ddof=1) / np.sqrt(seeds)
+
+
+def _wilson(share: np.ndarray, n: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    z = stats.norm.ppf(0.975)
+    middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    return middle - half, middle + half

