@@ -6,6 +6,9 @@ import torch
 from uma_lib.base import BaseConfig, make_model, make_tokenizer
 from uma_lib.policy import Policy
 
+# models this small run faster on one thread, most of all beside other processes
+torch.set_num_threads(1)
+
 TINY = BaseConfig(
     vocabulary=400,
     width=32,

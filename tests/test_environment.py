@@ -163,9 +163,9 @@ def test_nothing_that_a_model_writes_breaks_parser_or_environment():
 
 def test_demonstrator_with_perfect_habits_is_always_right():
     agent = Demonstrator(Habits.perfect(), random.Random(0))
-    for sessions in (1, 5, 40):
+    for size, sessions in (("small", 1), ("small", 5), ("small", 40), ("standard", 6)):
         for index in range(5):
-            stream = Stream("small", "test", sessions, index)
+            stream = Stream(size, "test", sessions, index)
             memory = agent.keep(stream)
             for question in stream.questions(2):
                 assert score(agent.ask(memory, question) or "", question.gold) == 1.0, question

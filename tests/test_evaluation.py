@@ -6,20 +6,26 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy import stats
-from test_baselines import encode
 
 from uma_lib import evaluation
 from uma_lib.baselines import ANSWER_TOKENS
 from uma_lib.evaluation import COLUMNS, EvaluationConfig, chance, evaluate, interval, run, summarize
 from uma_lib.ledger import QUESTION_KINDS, Stream
+from uma_lib.policy import Policy
 from uma_lib.runs import RunError, check
 
 SMALL = {"horizons": (1, 3), "streams": (3, 2), "session_tokens": 1500, "turn_tokens": 12, "smoke": True}
 
 
+def encode(texts):
+    """An encoder without a model: directions of lengths of texts."""
+    angles = np.array([len(text) for text in texts], dtype=float)
+    return np.stack([np.cos(angles), np.sin(angles)], axis=1)
+
+
 @pytest.fixture()
 def models(tiny_policy, tmp_path: Path, monkeypatch) -> dict[str, str]:
-    """A tiny untrained base and two 'checkpoints' on disk; MiniLM gives way to counted terms."""
+    """A tiny untrained base and two 'checkpoints' on disk; MiniLM gives way to `encode`."""
     monkeypatch.setattr(evaluation, "MiniLM", lambda: encode)
     paths = {}
     for number, name in enumerate(("base", "one", "two")):
@@ -60,7 +66,7 @@ def test_the_oracle_is_right_and_the_demonstrator_between() -> None:
 
 @pytest.mark.parametrize("agent", ["uma_base", "concat", "rag"])
 def test_language_model_agents_stay_within_the_budget(agent: str, tiny_policy) -> None:
-    config = EvaluationConfig(agents=(agent,), session_tokens=1100, turn_tokens=2000, slots=16)
+    config = EvaluationConfig(agents=(agent,), session_tokens=1100, turn_tokens=40, slots=16)
     rows = evaluate(agent, streams(2, 2), config, policy=tiny_policy, encode=encode)
     assert {row["kind"] for row in rows} <= set(QUESTION_KINDS)
     for row in rows:
@@ -208,13 +214,28 @@ def test_an_interrupted_evaluation_continues_to_the_same_end(config, tmp_path: P
     assert manifest["seed"] == 0 and any(name.endswith("model.safetensors") for name in manifest["inputs"])
 
 
-def test_checkpoints_are_different_policies(config, tmp_path: Path) -> None:
-    run(config, tmp_path)
-    one, two, base = (
-        (tmp_path / "parts" / f"{part}-3.csv").read_text() for part in ("uma_rl-0", "uma_rl-1", "uma_base-0")
-    )
-    assert one.replace("uma_rl,0", "") != two.replace("uma_rl,1", "")
-    assert one.replace("uma_rl,0", "") != base.replace("uma_base,0", "")
+def test_every_agent_gets_its_own_model(config, models, tmp_path: Path, monkeypatch) -> None:
+    seen, loaded = [], []
+    real_load = Policy.load
+
+    def load(path):
+        loaded.append(str(path))
+        return real_load(path)
+
+    def stub(agent, streams, config, *, policy, encode, seed, progress):
+        seen.append((agent, seed, loaded[-1] if agent not in ("demonstrator", "oracle") else None))
+        return evaluate("oracle", streams, config)
+
+    monkeypatch.setattr(Policy, "load", load)
+    monkeypatch.setattr(evaluation, "evaluate", stub)
+    run(config, tmp_path / "out")
+    assert loaded == [models["base"], models["one"], models["two"]]  # each once
+    assert seen[::2] == seen[1::2]  # two horizons
+    assert seen[::2] == [
+        ("uma_base", 0, models["base"]), ("concat", 0, models["base"]), ("rag", 0, models["base"]),
+        ("uma_rl", 0, models["one"]), ("uma_rl", 1, models["two"]),
+        ("demonstrator", 0, None), ("oracle", 0, None),
+    ]  # fmt: skip
 
 
 def test_another_evaluation_is_refused_in_the_same_folder(models, tmp_path: Path) -> None:

@@ -226,34 +226,43 @@ def test_a_run_leaves_metrics_model_and_manifest(straight):
     assert max(moved) > 1e-4
 
 
-def test_a_killed_run_continues_to_the_same_metrics(straight, tmp_path):
-    folder = tmp_path / "run"
+def killed_and_continued(folder, processes):
+    """Start a run, kill all its processes after some steps, and start it again."""
     process = subprocess.Popen(
-        command(folder), cwd=REPO, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+        command(folder, processes), cwd=REPO, env=ENVIRONMENT,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
     deadline = time.monotonic() + 240
     while time.monotonic() < deadline and process.poll() is None:
         if (folder / "checkpoint.pt").exists() and len(metrics(folder)) >= 3:
             break
         time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
+    os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     assert not (folder / "manifest.json").exists(), "the run ended before it could be killed"
-    subprocess.run(command(folder), check=True, cwd=REPO, env=ENVIRONMENT, capture_output=True)
-    assert metrics(folder) == metrics(straight)
-    a = Policy.load(folder / "model").model.state_dict()
-    b = Policy.load(straight / "model").model.state_dict()
-    assert all(torch.equal(a[name], b[name]) for name in a)
+    subprocess.run(command(folder, processes), check=True, cwd=REPO, env=ENVIRONMENT, capture_output=True)
 
 
-def test_two_processes_agree_with_one(straight, tmp_path):
-    folder = tmp_path / "run"
-    subprocess.run(command(folder, processes=2), check=True, cwd=REPO, env=ENVIRONMENT, capture_output=True)
-    one, two = metrics(straight), metrics(folder)
+def same_run(one, two):
+    weights = (Policy.load(folder / "model").model.state_dict() for folder in (one, two))
+    a, b = weights
+    return metrics(one) == metrics(two) and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_a_killed_run_continues_to_the_same_metrics(straight, tmp_path):
+    killed_and_continued(tmp_path / "run", processes=1)
+    assert same_run(straight, tmp_path / "run")
+
+
+def test_two_processes_agree_with_one_and_resume(straight, tmp_path):
+    subprocess.run(command(tmp_path / "two", 2), check=True, cwd=REPO, env=ENVIRONMENT, capture_output=True)
+    one, two = metrics(straight), metrics(tmp_path / "two")
     # the first step samples from the same weights: the same tokens, whoever plays which context
     for name in ("accuracy", "written_tokens", "tokens", "used_sessions", "valid_calls"):
         assert one[1][name] == two[1][name]
     assert one[0]["eval_accuracy"] == two[0]["eval_accuracy"]
+    killed_and_continued(tmp_path / "killed", processes=2)
+    assert same_run(tmp_path / "two", tmp_path / "killed")
 
 
 def test_a_damaged_checkpoint_or_base_is_one_clear_line(straight, tmp_path):
@@ -283,7 +292,7 @@ def test_lora_trains_the_adapter_only(tmp_path):
 def test_held_out_evaluation_does_not_depend_on_batching(base):
     scores = []
     for slots in (1, 16):
-        contexts = [Context(c.name, c.stream, c.questions) for c in held_out_contexts("small", 2, 2)]
+        contexts = [Context(c.name, c.stream, c.questions[:3]) for c in held_out_contexts("small", 2, 2)]
         roll_out(base, contexts, 1, LIMITS, (0, "held out"), slots=slots)
         scores.append([[p.session.answer for p in c.answers[0]] for c in contexts])
     assert scores[0] == scores[1]

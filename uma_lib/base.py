@@ -61,6 +61,7 @@ class BaseConfig:
     decay: float = 0.4  # share of the steps in which the rate falls to zero, linearly
     card_streams: int = 30  # held-out streams that its competence is measured on
     card_sessions: int = 10
+    card_tokens: int = 1024  # budget of a session there
     save_minutes: float = 3.0  # between checkpoints
 
 
@@ -302,7 +303,7 @@ def finish(config: BaseConfig, folder: Path, seconds: float) -> None:
     for name, temperature in (("sampled", 1.0), ("greedy", 0.0)):
         settings = AnalysisConfig(
             size=config.size, sessions=config.card_sessions, streams=config.card_streams,
-            temperature=temperature, transcripts=0,
+            session_tokens=config.card_tokens, temperature=temperature, transcripts=0,
         )  # fmt: skip
         measures[name], _ = describe(policy, settings)
     atomic_write_json(folder / "model" / "competence.json", measures)

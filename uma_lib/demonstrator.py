@@ -104,6 +104,10 @@ class Demonstrator:
             events = events[:-1]
         stored: dict[str, list[Decimal]] = {}
         calls = [self._store(e, stored) for e in events]
+        room = self.limits.calls_per_turn - 1  # further calls of a turn are refused; the last one is update_core
+        while len(calls) > room:
+            yield "\n".join(calls[:room])
+            calls = calls[room:]
         total = core_total(core)
         if self._does("keeps_total"):
             sums, total = chain([e.amount for e in events], start=total)

@@ -379,7 +379,7 @@ def run(config: EvaluationConfig, out: Path) -> dict[str, Any]:
     atomic_write_json(summary_path, summary)
     started = datetime.fromtimestamp(folder.params_path.stat().st_mtime, UTC)
     atomic_write_json(folder.manifest_path, manifest(started, folders.values(), seed=config.seed))
-    return summary
+    return read_json(summary_path)
 
 
 def _csv(rows: Sequence[Row]) -> str:

@@ -160,6 +160,8 @@ class Policy:
         if report["missing_keys"]:  # transformers would go on with random weights
             raise RunError(f"the model {path_or_name} lacks weights: {', '.join(sorted(report['missing_keys'])[:3])}")
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        if device == "cpu" and model.num_parameters() < 2e7:
+            torch.set_num_threads(1)  # more threads wait for each other longer than they compute
         return cls(model.to(device).eval(), tokenizer, context_tokens)
 
     def generate(

@@ -227,8 +227,6 @@ class Trainer:
         self.config, self.run = config, Run(folder)
         self.accelerator = accelerator()
         self.rank, self.world = self.accelerator.process_index, self.accelerator.num_processes
-        if self.accelerator.device.type == "cpu" and self.world > 1:
-            torch.set_num_threads(1)  # processes scale better than threads
         torch.manual_seed(config.seed)  # LoRA's initial weights; sampling has seeds of its own
         self.policy = Policy.load(config.base, dtype=config.dtype, device=str(self.accelerator.device))
         self.reference = None
@@ -247,10 +245,10 @@ class Trainer:
 
     def train(self) -> dict:
         """Train to the end and return the results, which are also written beside the manifest."""
+        if self.rank == 0:
+            self.run.start(asdict(self.config))  # refuses a folder of another run
         if self.run.complete:
             return self.run.results()
-        if self.rank == 0:
-            self.run.start(asdict(self.config))
         self._resume()
         log = MetricsLog(self.run.metrics_path, resume_step=self.step) if self.rank == 0 else None
         began = time.monotonic() - self.seconds
@@ -387,14 +385,15 @@ class Trainer:
         if not self.checkpoint.exists():
             return
         try:
-            state = torch.load(self.checkpoint, weights_only=True, map_location=self.accelerator.device)
+            state = torch.load(self.checkpoint, weights_only=True, map_location="cpu")
             named = dict(self.policy.model.named_parameters())
             with torch.no_grad():
                 for name, weight in state["weights"].items():
                     named[name].copy_(weight)
             self.optimizer.load_state_dict(state["optimizer"])
         except Exception as error:  # torch raises many kinds for a damaged file
-            raise RunError(f"cannot read the checkpoint {self.checkpoint}: delete it to start this run anew") from error
+            reason = str(error).splitlines()[0]
+            raise RunError(f"cannot read {self.checkpoint} ({reason}): delete it to start the run anew") from error
         self.step, self.seconds = state["step"], state["seconds"]
 
     def export(self, folder: Path) -> None:

@@ -1,0 +1,215 @@
+"""Figures from synthetic results files: complete, marked, reproducible, and drawn from the numbers in the files."""
+
+import json
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+
+from uma_lib import plots
+from uma_lib.evaluation import AGENTS as EVALUATED
+from uma_lib.ledger import QUESTION_KINDS
+from uma_lib.runs import RunError
+
+HORIZONS = (2, 10, 50)
+
+
+@pytest.fixture()
+def results(tmp_path: Path) -> Path:
+    """A folder of results, as `draw_all` wants it."""
+    accuracy, tokens = [], []
+    for number, agent in enumerate(EVALUATED):
+        for horizon in HORIZONS:
+            for kind in ("all", *QUESTION_KINDS):
+                share = 0.1 * (number + 1) if agent != "oracle" else 1.0
+                accuracy.append({
+                    "agent": agent, "horizon": horizon, "kind": kind, "accuracy": share, "low": share - 0.05,
+                    "high": min(1.0, share + 0.07), "by_checkpoint": [share], "streams": 60,
+                    "questions": 480 if kind == "all" else 60, "checkpoints": 3 if agent == "uma_rl" else 1,
+                })  # fmt: skip
+            if agent not in ("demonstrator", "oracle"):
+                memory = 15 * horizon if agent.startswith("uma") else 0
+                tokens.append({"agent": agent, "horizon": horizon, "prompt": 90, "written": 10, "memory": memory})
+    kinds = ("all", *QUESTION_KINDS)
+    chance = [{"horizon": horizon, "kind": kind, "accuracy": 0.05} for horizon in HORIZONS for kind in kinds]
+    summary = {"smoke": False, "config": {}, "accuracy": accuracy, "tokens": tokens, "chance": chance}
+    write(tmp_path / "evaluation" / "summary.json", summary)
+    before = {name: {"share": 0.5, "n": 200} for name in plots.HABITS}
+    after = {name: {"share": 1.0, "n": 100} for name in plots.HABITS}
+    write(tmp_path / "analysis" / "habits.json", {"before": {"habits": before}, "after": {"habits": after}})
+    for seed in range(3):
+        path = tmp_path / "training" / str(seed) / "metrics.csv"
+        path.parent.mkdir(parents=True)
+        rows = ["step,accuracy,eval_accuracy"]
+        for step in range(21):
+            rows.append(f"{step},0.5,{0.3 + 0.02 * step + 0.01 * seed if step % 5 == 0 else ''}")
+        path.write_text("\n".join(rows) + "\n")
+    return tmp_path
+
+
+def write(path: Path, value: dict) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value))
+
+
+def summary(results: Path) -> Path:
+    return results / "evaluation" / "summary.json"
+
+
+def figures(results: Path) -> dict[str, Figure]:
+    metrics = sorted(results.glob("training/*/metrics.csv"))
+    return {
+        "curve": plots.learning_curve(metrics, {"uma_base": 0.3, "demonstrator": 0.4, "oracle": 1.0}),
+        "horizon": plots.accuracy_by_horizon(summary(results)),
+        "kind": plots.accuracy_by_kind(summary(results), 10),
+        "tokens": plots.tokens_by_horizon(summary(results)),
+        "habits": plots.habits(results / "analysis" / "habits.json"),
+    }
+
+
+def texts(figure: Figure) -> list[str]:
+    return [text.get_text() for text in figure.findobj(mpl.text.Text)]
+
+
+def axes(figure: Figure) -> list[mpl.axes.Axes]:
+    return figure.findobj(mpl.axes.Axes)
+
+
+def line(axis: mpl.axes.Axes, label: str) -> np.ndarray:
+    """The points of the line with a label, [n, 2]."""
+    handles, labels = axis.get_legend_handles_labels()
+    handle = handles[labels.index(label)]
+    return (handle.lines[0] if hasattr(handle, "lines") else handle).get_xydata()
+
+
+def test_draw_all_writes_every_figure_the_same_each_time(results: Path, tmp_path: Path) -> None:
+    paths = plots.draw_all(results, tmp_path / "one")
+    assert [path.name for path in paths] == [
+        f"{name}.{kind}"
+        for name in ("learning_curve", "accuracy_by_horizon", "accuracy_by_kind", "tokens_by_horizon", "habits")
+        for kind in ("pdf", "png")
+    ]
+    for path in paths:
+        assert path.read_bytes().startswith(b"%PDF" if path.suffix == ".pdf" else b"\x89PNG")
+    for path in plots.save(plots.habits(results / "analysis" / "habits.json"), "habits", tmp_path / "two"):
+        assert path.read_bytes() == (tmp_path / "one" / path.name).read_bytes()
+    assert b"/Type42" not in paths[0].read_bytes() and b"/FontFile2" in paths[0].read_bytes()  # TrueType inside
+
+
+def test_sizes_and_text(results: Path) -> None:
+    for name, figure in figures(results).items():
+        assert figure.get_figwidth() == (3.3 if name in ("curve", "habits") else 6.8)
+        figure.draw_without_rendering()
+        frame = figure.bbox
+        ticks = {label for axis in axes(figure) for label in [*axis.get_xticklabels(), *axis.get_yticklabels()]}
+        for text in set(figure.findobj(mpl.text.Text)) - ticks:  # ticks beyond the limits are not drawn
+            if text.get_text():
+                box = text.get_window_extent()
+                assert 6 <= text.get_fontsize() <= 8
+                inside = frame.x0 - 1 <= box.x0 and box.x1 <= frame.x1 + 1
+                assert inside, f"{name}: {text.get_text()!r} is cut"
+
+
+def test_smoke_runs_say_so(results: Path) -> None:
+    warning = "smoke run: shows that it works, not how well"
+    assert not any(warning in texts(figure) for figure in figures(results).values())
+    found = json.loads(summary(results).read_text())
+    write(summary(results), found | {"smoke": True})
+    drawn = figures(results)
+    for name in ("horizon", "kind", "tokens"):
+        assert warning in texts(drawn[name])
+    metrics = sorted(results.glob("training/*/metrics.csv"))
+    assert warning in texts(plots.learning_curve(metrics, {}, smoke=True))
+    assert warning in texts(plots.habits(results / "analysis" / "habits.json", smoke=True))
+
+
+def test_sample_sizes_are_stated(results: Path) -> None:
+    drawn = figures(results)
+    notes = {name: figure.get_supxlabel() for name, figure in drawn.items()}
+    assert notes["curve"] == "3 training seeds"
+    assert "60 streams, 480 questions, 3 training seeds" in notes["horizon"]
+    assert notes["kind"].startswith("10 sessions; 60 streams, 60 questions, 3 training seeds")
+    assert "8 questions share the memory" in notes["tokens"]
+    assert "100-200 occasions" in notes["habits"]
+
+
+def test_learning_curve(results: Path) -> None:
+    metrics = sorted(results.glob("training/*/metrics.csv"))
+    (axis,) = axes(plots.learning_curve(metrics, {"demonstrator": 0.4}))
+    steps = np.arange(0, 21, 5)
+    assert line(axis, "UMA in training") == pytest.approx(np.column_stack([steps, 0.31 + 0.02 * steps]))
+    band = axis.collections[0].get_paths()[0].get_extents()
+    half = 4.3027 * 0.01 / np.sqrt(3)  # t of 2 degrees of freedom; the seeds lie 0.01 apart
+    assert (band.y0, band.y1) == pytest.approx((0.31 - half, 0.71 + half), abs=1e-5)
+    assert line(axis, "Demonstrator")[:, 1] == pytest.approx([0.4, 0.4])
+    (axis,) = axes(plots.learning_curve(metrics[:1], {}))
+    assert not axis.collections  # one seed has no band
+
+
+def test_accuracy_by_horizon(results: Path) -> None:
+    ours, paper = axes(plots.accuracy_by_horizon(summary(results)))
+    assert ours.get_xscale() == paper.get_xscale() == "log"
+    for number, agent in enumerate(EVALUATED[:-1]):
+        label, colour, _ = plots.AGENTS[agent]
+        points = line(ours, label)
+        assert points[:, 0] == pytest.approx(HORIZONS, rel=0.1)
+        assert points[:, 1] == pytest.approx(0.1 * (number + 1))
+        bar = next(c for c in ours.containers if c.get_label() == label)[2][0]
+        low, high = bar.get_segments()[0][:, 1]
+        assert (low, high) == pytest.approx((0.1 * (number + 1) - 0.05, 0.1 * (number + 1) + 0.07))
+        assert mpl.colors.to_hex(bar.get_color()[0]).upper() == colour
+    assert line(paper, "UMA, specialist")[0] == pytest.approx([2, 0.8738])
+    assert "another model and scale" in paper.get_title()
+    first = axes(plots.accuracy_by_horizon(summary(results), "v1"))[1]
+    assert line(first, "UMA")[0] == pytest.approx([2, 0.9038])
+    with pytest.raises(RunError, match="choose v1 or v2"):
+        plots.accuracy_by_horizon(summary(results), "v3")
+
+
+def test_colours_and_markers_are_an_agents_own() -> None:
+    assert set(plots.AGENTS) == set(EVALUATED)
+    for position in (1, 2):
+        assert len({style[position] for style in plots.AGENTS.values()}) == len(EVALUATED)
+    assert set(plots.KINDS) == set(QUESTION_KINDS)
+    methods = pd.read_csv(plots.DATA / "paper" / "ledger_qa_results.csv")["method"]
+    assert set(methods) == set(plots.PAPER)
+
+
+def test_accuracy_by_kind(results: Path) -> None:
+    (axis,) = axes(plots.accuracy_by_kind(summary(results), 10))
+    heights = {c.get_label(): [bar.get_height() for bar in c] for c in axis.containers if hasattr(c, "patches")}
+    assert heights["UMA after RL"] == pytest.approx([0.4] * 8)
+    assert heights["UMA before RL"] == pytest.approx([0.1] * 8)
+    with pytest.raises(RunError, match="no accuracy for .*'horizon': 3"):
+        plots.accuracy_by_kind(summary(results), 3)
+
+
+def test_missing_intervals_have_no_bar(results: Path) -> None:
+    found = json.loads(summary(results).read_text())
+    for record in found["accuracy"]:
+        record["low"] = record["high"] = None
+    write(summary(results), found)
+    bars = plots._bars(pd.DataFrame(found["accuracy"]))
+    assert bars.shape == (2, len(found["accuracy"])) and not bars.any()
+    figures(results)
+
+
+def test_wilson_interval() -> None:
+    low, high = plots._wilson(np.array([0.5, 1.0]), np.array([200, 10]))
+    assert low == pytest.approx([0.4314, 0.7225], abs=1e-4)
+    assert high == pytest.approx([0.5686, 1.0], abs=1e-4)
+
+
+def test_what_is_missing_is_named(results: Path) -> None:
+    with pytest.raises(RunError, match="no column 'eval_accuracy'"):
+        path = results / "training" / "0" / "metrics.csv"
+        path.write_text("step,loss\n1,0.5\n")
+        plots.learning_curve([path], {})
+    summary(results).unlink()
+    with pytest.raises(RunError, match="summary.json: no such file"):
+        plots.accuracy_by_horizon(summary(results))
+    with pytest.raises(RunError, match="metrics.csv there"):
+        plots.draw_all(results / "analysis", results / "figures")
