@@ -39,9 +39,9 @@ def results(tmp_path: Path) -> Path:
     write(tmp_path / "evaluation" / "summary.json", summary)
     before = {name: {"share": 0.5, "n": 200} for name in plots.HABITS}
     after = {name: {"share": 1.0, "n": 100} for name in plots.HABITS}
-    write(tmp_path / "analysis" / "habits.json", {"before": {"habits": before}, "after": {"habits": after}})
+    write(tmp_path / "habits.json", {"before": {"habits": before}, "after": {"habits": after}})
     for seed in range(3):
-        path = tmp_path / "training" / str(seed) / "metrics.csv"
+        path = tmp_path / "train" / f"seed{seed}" / "metrics.csv"
         path.parent.mkdir(parents=True)
         rows = ["step,accuracy,eval_accuracy"]
         for step in range(21):
@@ -60,13 +60,13 @@ def summary(results: Path) -> Path:
 
 
 def figures(results: Path) -> dict[str, Figure]:
-    metrics = sorted(results.glob("training/*/metrics.csv"))
+    metrics = sorted(results.glob("train/seed*/metrics.csv"))
     return {
         "curve": plots.learning_curve(metrics, {"uma_base": 0.3, "demonstrator": 0.4, "oracle": 1.0}),
         "horizon": plots.accuracy_by_horizon(summary(results)),
         "kind": plots.accuracy_by_kind(summary(results), 10),
         "tokens": plots.tokens_by_horizon(summary(results)),
-        "habits": plots.habits(results / "analysis" / "habits.json"),
+        "habits": plots.habits(results / "habits.json"),
     }
 
 
@@ -94,7 +94,7 @@ def test_draw_all_writes_every_figure_the_same_each_time(results: Path, tmp_path
     ]
     for path in paths:
         assert path.read_bytes().startswith(b"%PDF" if path.suffix == ".pdf" else b"\x89PNG")
-    for path in plots.save(plots.habits(results / "analysis" / "habits.json"), "habits", tmp_path / "two"):
+    for path in plots.save(plots.habits(results / "habits.json"), "habits", tmp_path / "two"):
         assert path.read_bytes() == (tmp_path / "one" / path.name).read_bytes()
     assert b"/Type42" not in paths[0].read_bytes() and b"/FontFile2" in paths[0].read_bytes()  # TrueType inside
 
@@ -121,9 +121,9 @@ def test_smoke_runs_say_so(results: Path) -> None:
     drawn = figures(results)
     for name in ("horizon", "kind", "tokens"):
         assert warning in texts(drawn[name])
-    metrics = sorted(results.glob("training/*/metrics.csv"))
+    metrics = sorted(results.glob("train/seed*/metrics.csv"))
     assert warning in texts(plots.learning_curve(metrics, {}, smoke=True))
-    assert warning in texts(plots.habits(results / "analysis" / "habits.json", smoke=True))
+    assert warning in texts(plots.habits(results / "habits.json", smoke=True))
 
 
 def test_sample_sizes_are_stated(results: Path) -> None:
@@ -137,7 +137,7 @@ def test_sample_sizes_are_stated(results: Path) -> None:
 
 
 def test_learning_curve(results: Path) -> None:
-    metrics = sorted(results.glob("training/*/metrics.csv"))
+    metrics = sorted(results.glob("train/seed*/metrics.csv"))
     (axis,) = axes(plots.learning_curve(metrics, {"demonstrator": 0.4}))
     steps = np.arange(0, 21, 5)
     assert line(axis, "UMA in training") == pytest.approx(np.column_stack([steps, 0.31 + 0.02 * steps]))
@@ -205,11 +205,11 @@ def test_wilson_interval() -> None:
 
 def test_what_is_missing_is_named(results: Path) -> None:
     with pytest.raises(RunError, match="no column 'eval_accuracy'"):
-        path = results / "training" / "0" / "metrics.csv"
+        path = results / "train" / "seed0" / "metrics.csv"
         path.write_text("step,loss\n1,0.5\n")
         plots.learning_curve([path], {})
     summary(results).unlink()
     with pytest.raises(RunError, match="summary.json: no such file"):
         plots.accuracy_by_horizon(summary(results))
     with pytest.raises(RunError, match="metrics.csv there"):
-        plots.draw_all(results / "analysis", results / "figures")
+        plots.draw_all(results / "empty", results / "figures")

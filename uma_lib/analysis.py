@@ -95,12 +95,12 @@ def habit_shares(contexts: list[Context]) -> dict[str, dict[str, float]]:
 
 
 def answers_from_truth(
-    policy: Policy, contexts: list[Context], limits: Limits, temperature: float = 1.0
+    policy: Policy, contexts: list[Context], limits: Limits, temperature: float = 1.0, schema_given: bool = True
 ) -> dict[str, dict[str, float]]:
     """Exact match by question kind when the memory is true: what is left is looking up and calculating."""
     asked = [(c, true_memory(c.stream), q) for c in contexts for q in c.questions]
     played = policy.generate(
-        (ask_question(memory, q.text, policy.chat, limits, ("truth", c.name)) for c, memory, q in asked),
+        (ask_question(memory, q.text, policy.chat, limits, ("truth", c.name), schema_given) for c, memory, q in asked),
         temperature=temperature,
     )
     right: dict[str, list[float]] = defaultdict(list)
@@ -134,20 +134,28 @@ class AnalysisConfig:
     streams: int = 30
     transcripts: int = 3  # trajectories written out in full
     temperature: float = 1.0
+    schema_given: bool = True
+    dtype: str = "float32"
     seed: int = 0
     session_tokens: int = 1024
+    turn_tokens: int = 768
     core_tokens: int = 128
 
 
 def describe(policy: Policy, config: AnalysisConfig) -> tuple[dict, list[dict]]:
     """Measures of one policy, and some of its trajectories in full."""
-    limits = Limits(session_tokens=config.session_tokens, core_tokens=config.core_tokens)
+    limits = Limits(
+        session_tokens=config.session_tokens, turn_tokens=config.turn_tokens, core_tokens=config.core_tokens
+    )
     contexts = held_out_contexts(config.size, config.sessions, config.streams)
-    roll_out(policy, contexts, 1, limits, (config.seed, "analysis"), temperature=config.temperature)
+    roll_out(
+        policy, contexts, 1, limits, (config.seed, "analysis"),
+        temperature=config.temperature, schema_given=config.schema_given,
+    )  # fmt: skip
     measures = {
         "accuracy": accuracy(contexts),
         "habits": habit_shares(contexts),
-        "answers_from_truth": answers_from_truth(policy, contexts, limits, config.temperature),
+        "answers_from_truth": answers_from_truth(policy, contexts, limits, config.temperature, config.schema_given),
     }
     return measures, [transcript_of(policy, context) for context in contexts[: config.transcripts]]
 
@@ -193,6 +201,6 @@ def run(config: AnalysisConfig, out: Path) -> None:
     """Describe both policies; writes ``habits.json`` and ``trajectories.json`` into ``out``."""
     measures, transcripts = {"config": asdict(config)}, {}
     for name, path in (("before", config.before), ("after", config.after)):
-        measures[name], transcripts[name] = describe(Policy.load(path), config)
+        measures[name], transcripts[name] = describe(Policy.load(path, dtype=config.dtype), config)
     atomic_write_json(out / "habits.json", measures)
     atomic_write_json(out / "trajectories.json", transcripts)

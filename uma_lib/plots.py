@@ -153,9 +153,7 @@ def accuracy_by_horizon(summary: Path, paper_version: str = "v2") -> Figure:
             label, colour, marker = PAPER[method]
             rows = table[table["method"] == method].sort_values("sessions")
             width = 0.7 if colour == GREY else 1.2
-            paper.plot(
-                rows["sessions"], rows["value"] / 100, color=colour, marker=marker, label=label, linewidth=width
-            )
+            paper.plot(rows["sessions"], rows["value"] / 100, color=colour, marker=marker, label=label, linewidth=width)
         paper.set_title(f"paper ({paper_version}): Qwen3-4B,\nanother model and scale, LLM judge")
         for axis, horizons in ((ours, records["horizon"]), (paper, table["sessions"])):
             _accuracy_axis(axis, "accuracy")
@@ -257,12 +255,12 @@ def tokens_by_horizon(summary: Path) -> Figure:
 def draw_all(results: Path, folder: Path, smoke: bool = False) -> list[Path]:
     """Every figure from a folder of results; returns the files written.
 
-    It holds ``training/*/metrics.csv`` (one run a seed), ``evaluation/summary.json`` and
-    ``analysis/habits.json``. Other agents' lines in the learning curve are those of streams of 10 sessions.
+    It holds ``train/seed*/metrics.csv`` (one run a seed), ``evaluation/summary.json`` and
+    ``habits.json``. Other agents' lines in the learning curve are those of streams of 10 sessions.
     """
-    metrics = sorted(results.glob("training/*/metrics.csv"))
+    metrics = sorted(results.glob("train/seed*/metrics.csv"))
     if not metrics:
-        raise RunError(f"{results / 'training'}: no */metrics.csv there; restore it with git checkout")
+        raise RunError(f"{results / 'train'}: no seed*/metrics.csv there; restore it with git checkout")
     summary = results / "evaluation" / "summary.json"
     ten = _records(read_json(summary), "accuracy", kind="all", horizon=10).set_index("agent")["accuracy"]
     lines = {agent: ten[agent] for agent in ("uma_base", "demonstrator", "oracle") if agent in ten}
@@ -271,7 +269,7 @@ def draw_all(results: Path, folder: Path, smoke: bool = False) -> list[Path]:
         "accuracy_by_horizon": accuracy_by_horizon(summary),
         "accuracy_by_kind": accuracy_by_kind(summary, 10),
         "tokens_by_horizon": tokens_by_horizon(summary),
-        "habits": habits(results / "analysis" / "habits.json", smoke),
+        "habits": habits(results / "habits.json", smoke),
     }
     return [path for name, figure in figures.items() for path in save(figure, name, folder)]
 
@@ -299,9 +297,7 @@ def _figure(width: float, height: float, columns: int = 1) -> tuple[Figure, list
 
 def _legend(axis: Axes, columns: int) -> None:
     """A legend below the panel."""
-    axis.figure.legend(
-        *axis.get_legend_handles_labels(), loc="outside lower center", ncols=columns, columnspacing=1.2
-    )
+    axis.figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=columns, columnspacing=1.2)
 
 
 def _face(figure: Figure, note: str, smoke: bool) -> None:

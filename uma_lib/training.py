@@ -256,12 +256,8 @@ class Trainer:
             accuracy = self.evaluate()
             if log:
                 log.write({"step": 0, "seconds": round(time.monotonic() - began, 1), "eval_accuracy": accuracy})
-        bar = tqdm(
-            range(self.step, self.config.steps),
-            initial=self.step,
-            total=self.config.steps,
-            disable=self.rank > 0,
-        )
+        silent = {"disable": True} if self.rank else {}
+        bar = tqdm(range(self.step, self.config.steps), initial=self.step, total=self.config.steps, **silent)
         for step in bar:
             row = self.one_step(step)
             self.step = step + 1
