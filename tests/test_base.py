@@ -99,7 +99,7 @@ def test_a_base_is_made_resumed_and_described(tmp_path, monkeypatch):
     )
     make_base(config, tmp_path / "straight")
     measures = json.loads((tmp_path / "straight" / "model" / "competence.json").read_text())
-    assert 0.0 <= measures["demonstrator"] <= 1.0 and measures["sampled"]["accuracy"]["all"]["n"] == 8
+    assert measures["sampled"]["accuracy"]["all"]["n"] == 8
     assert "Qwen3" in (tmp_path / "straight" / "model" / "README.md").read_text()
 
     import uma_lib.base
@@ -128,7 +128,9 @@ def test_the_shipped_base_is_an_ordinary_small_model():
 
 
 def test_the_shipped_base_has_every_right_habit_to_start_from():
-    measures = json.loads((BASE / "competence.json").read_text())["sampled"]
+    card = json.loads((BASE / "competence.json").read_text())
+    assert 0.2 < card["demonstrator"] < 0.5
+    measures = card["sampled"]
     for name, one in measures["habits"].items():
         assert one["share"] > 0.1, name
     assert all(one["share"] > 0.2 for one in measures["answers_from_truth"].values())

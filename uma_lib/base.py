@@ -8,7 +8,7 @@ The tokenizer keeps every digit a token of its own, and year, ``-month`` and ``-
 may cross spaces, so that the JSON around a call and the constant prompts cost few tokens.
 
 The optimizer is Muon for the matrices of the layers and AdamW for the rest. torch's own Muon orthogonalises in
-bfloat16, which a CPU without bfloat16 units runs about twenty times slower than float32; hence the few lines here.
+bfloat16, which is slow on a CPU without bfloat16 units; hence the few lines here.
 """
 
 from __future__ import annotations

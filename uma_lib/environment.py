@@ -12,6 +12,7 @@ without ``update_core`` and without a final text keeps the old core, where the a
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -107,7 +108,7 @@ MEMORY_SCHEMAS = [schema(method) for method in _methods(MemoryTools(Memory()), M
 QUESTION_SCHEMAS = [schema(method) for method in _methods(QuestionTools(Memory(), None), QUESTION_TOOLS).values()]
 
 
-class _Session:
+class _Session(ABC):
     """What both phases share: turns, limits, counting of calls."""
 
     terminal: str
@@ -156,9 +157,11 @@ class _Session:
             return None
         return results
 
+    @abstractmethod
     def _final_text(self, content: str) -> bool:
-        raise NotImplementedError  # both phases define it
+        """Take a turn without calls; whether it ends the session properly."""
 
+    @abstractmethod
     def _terminate(self, result: Result) -> None:
         """What the terminal call does beyond its own effect."""
 
@@ -190,6 +193,9 @@ class MemorySession(_Session):
     def _final_text(self, content: str) -> bool:
         # a final text is the new core; an empty one leaves the old core as it was
         return bool(content.strip()) and self.memory.core.write(content.strip()).ok
+
+    def _terminate(self, result: Result) -> None:
+        pass  # update_core has written the core itself
 
 
 class QuestionSession(_Session):

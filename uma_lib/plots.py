@@ -94,14 +94,17 @@ STYLE = {
 }
 
 
+TEST_LINES = "demonstrator, oracle: test streams"
+
+
 # --- figures ------------------------------------------------------------------------------------------------
 
 
-def learning_curve(metrics: Sequence[Path], lines: Mapping[str, float], smoke: bool = False) -> Figure:
+def learning_curve(metrics: Sequence[Path], lines: Mapping[str, float], smoke: bool = False, note: str = "") -> Figure:
     """Held-out accuracy by training step: a thin line a seed, their mean with a 95 % band (t distribution).
 
     metrics: the ``metrics.csv`` of one run a seed, with ``eval_accuracy`` in some rows. lines: the accuracy of
-    other agents, drawn as horizontal lines.
+    other agents, drawn as horizontal lines. note: where these come from, if not from the held-out streams.
     """
     with mpl.rc_context(STYLE):
         figure, (axis,) = _figure(COLUMN, 2.7)
@@ -120,7 +123,7 @@ def learning_curve(metrics: Sequence[Path], lines: Mapping[str, float], smoke: b
         _accuracy_axis(axis, "held-out exact match")
         axis.set_xlabel("training step")
         _legend(axis, 2)
-        _face(figure, _seeds(len(metrics)), smoke)
+        _face(figure, "; ".join(filter(None, (_seeds(len(metrics)), note))), smoke)
     return figure
 
 
@@ -263,9 +266,10 @@ def draw_all(results: Path, folder: Path, smoke: bool = False) -> list[Path]:
         raise RunError(f"{results / 'train'}: no seed*/metrics.csv there; restore it with git checkout")
     summary = results / "evaluation" / "summary.json"
     ten = _records(read_json(summary), "accuracy", kind="all", horizon=10).set_index("agent")["accuracy"]
-    lines = {agent: ten[agent] for agent in ("uma_base", "demonstrator", "oracle") if agent in ten}
+    lines = {"uma_base": _by_step(metrics, "eval_accuracy").iloc[0].mean()}
+    lines |= {agent: ten[agent] for agent in ("demonstrator", "oracle") if agent in ten}
     figures = {
-        "learning_curve": learning_curve(metrics, lines, smoke),
+        "learning_curve": learning_curve(metrics, lines, smoke, TEST_LINES),
         "accuracy_by_horizon": accuracy_by_horizon(summary),
         "accuracy_by_kind": accuracy_by_kind(summary, 10),
         "tokens_by_horizon": tokens_by_horizon(summary),
