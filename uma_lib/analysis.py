@@ -47,8 +47,11 @@ def memory_session_habits(session: Session, stored: dict[str, str], before: str,
     }
     if len(truth) > 1:
         found["reads_all"] = set(truth) <= set(stored)
-    if planned:
-        found["ignores_plans"] = not planned & set(stored)
+    if session.mentioned:
+        # a planned amount counts wherever it was stored, under a wrong category too
+        extra = sum((amounts_in(value) or Counter() for value in stored.values()), Counter())
+        extra -= sum(truth.values(), Counter())
+        found["ignores_plans"] = not planned & set(stored) and not any(e.amount in extra for e in session.mentioned)
     if repeated:
         found["merges"] = all(amounts_in(stored.get(key, "")) == truth[key] for key in repeated)
     return found

@@ -52,7 +52,7 @@ class BaseConfig:
     key_value_heads: int = 2
     feed_forward: int = 512
     context: int = 2048  # positions
-    tokens: int = 9_000_000  # of demonstrations, in all
+    tokens: int = 20_000_000  # of demonstrations, in all
     batch_tokens: int = 6144  # an optimizer step, over all processes
     longest: int = 1000  # tokens of a demonstration; longer ones are left out
     muon_lr: float = 0.02  # of the layers' matrices, for an orthogonal update

@@ -29,15 +29,15 @@ Turns = Generator[str, list[str], None]  # yields assistant texts, receives tool
 class Habits:
     """Probability of the right variant of each habit."""
 
-    reads_all: float = 0.6  # else the last expense of a session with several is left out
-    ignores_plans: float = 0.5  # else a planned purchase is stored as an expense
-    merges: float = 0.5  # a category bought again that day: "12+7"; else only the later amount, or a failing add
-    keeps_total: float = 0.55  # else the core memory keeps the old total
-    ranges: float = 0.5  # lists the asked dates only; else all dates
-    all_categories: float = 0.5  # else only some of the categories are looked at
-    counts: float = 0.5  # compares counts of transactions; else answers the last date
-    all_amounts: float = 0.5  # sums all amounts of an entry; else the first one only
-    totals: float = 0.6  # grand total from the core or from all entries; else from one category
+    reads_all: float = 0.7  # else the last expense of a session with several is left out
+    ignores_plans: float = 0.7  # else a planned purchase is stored as an expense
+    merges: float = 0.7  # a category bought again that day: "12+7"; else only the later amount, or a failing add
+    keeps_total: float = 0.85  # else the core memory keeps the old total
+    ranges: float = 0.4  # lists the asked dates only; else all dates
+    all_categories: float = 0.4  # else only some of the categories are looked at
+    counts: float = 0.55  # compares counts of transactions; else answers the last date
+    all_amounts: float = 0.45  # sums all amounts of an entry; else the first one only
+    totals: float = 0.75  # grand total from the core or from all entries; else from one category
 
     @classmethod
     def perfect(cls) -> Habits:
@@ -147,7 +147,7 @@ class Demonstrator:
         elif kind == "busiest_dates":
             result = (yield render_call("list", filter=categories[0]))[0]
             counts = {key[:10]: len(amounts) for key, amounts in entries(result)}
-            lines = "\n".join(f"{day} {n}" for day, n in counts.items())
+            lines = _counted(counts)
             if self._does("counts"):
                 best = [day for day, n in counts.items() if n == max(counts.values())]
                 yield f"{lines}\n" + self._answer(best)
@@ -227,6 +227,12 @@ class Demonstrator:
         return session.answer
 
 
+def _counted(counts: dict[str, int]) -> str:
+    """Dates with several transactions and how many; every date where no date has several."""
+    several = {day: n for day, n in counts.items() if n > 1}
+    return "\n".join(f"{day} {n}" for day, n in (several or counts).items())
+
+
 def play(session: MemorySession | QuestionSession, turns: Turns) -> list[tuple[str, list[str]]]:
     """Drive a session with scripted turns; the transcript as (assistant text, tool results)."""
     transcript = []
@@ -257,7 +263,7 @@ def read_aloud(question: Question, expenses: list[Expense]) -> str:
         for e in seen:
             counts[e.date] = counts.get(e.date, 0) + 1
         best = [day for day, n in counts.items() if n == max(counts.values())]
-        lines, values = "\n".join(f"{day} {n}" for day, n in counts.items()), best
+        lines, values = _counted(counts), best
     elif kind == "top_category_range":
         by_category = {c: [e.amount for e in seen if e.category == c] for c in CATEGORIES}
         rows, best, sums = [], Decimal(0), {}

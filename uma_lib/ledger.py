@@ -87,9 +87,9 @@ SPLITS = ("train", "validation", "test", "demonstrations")
 
 _PAID = (
     "I spent {a} on {x}.", "Paid {a} for {x}.", "Please record {a} for {x}.", "Today I paid {a} for {x}.",
-    "I had to pay {a} for {x}.", "Just paid for {x}, it was {a}.", "My bill for {x} came to {a}.",
+    "I had to pay {a} for {x}.", "Just paid for {x}, it was {a}.", "In the end {x} came to {a}.",
     "Put down {a} for {x}.",
-    "I bought something: {x}, {a} in all.", "Another {a} went on {x}.", "{a} for {x}, please note it.",
+    "For {x} I paid {a} in all.", "Another {a} went on {x}.", "{a} for {x}, please note it.",
     "I gave {a} for {x}.",
 )  # fmt: skip
 _PAID_TWO = (
@@ -349,6 +349,14 @@ class Stream:
 
         first, last, start, end = self._range(rng)
         inside = [e for e in ledger if first <= e.session <= last]
+        if kind == "top_category_range":
+            # every category is the right answer equally often, as far as the stream allows: no constant answer pays
+            wanted = CATEGORIES[self.index % len(CATEGORIES)]
+            for _ in range(20):
+                if _top_categories(inside) == (wanted,):
+                    break
+                first, last, start, end = self._range(rng)
+                inside = [e for e in ledger if first <= e.session <= last]
         period = f"from {start} to {end}"
         if kind == "category_range":
             categories = (rng.choice(inside).category,)
@@ -369,15 +377,19 @@ class Stream:
         elif kind == "top_category_range":
             text = rng.choice((f"Which category had the highest spending {period}?",
                                f"On which category did I spend the most {period}?"))  # fmt: skip
-            totals = Counter()
-            for e in inside:
-                totals[e.category] += e.amount
-            gold = Gold("categories", tuple(sorted(c for c, t in totals.items() if t == max(totals.values()))))
+            gold = Gold("categories", _top_categories(inside))
         elif kind == "largest_range":
             text = rng.choice((f"What was my largest single expense {period}?",
                                f"What is the largest amount I paid at once {period}?"))  # fmt: skip
             gold = Gold("amount", (money(max(e.amount for e in inside)),))
         return Question(kind, text, gold, _sessions(used), categories, start, end)
+
+
+def _top_categories(expenses) -> tuple[str, ...]:
+    totals = Counter()
+    for e in expenses:
+        totals[e.category] += e.amount
+    return tuple(sorted(c for c, t in totals.items() if t == max(totals.values())))
 
 
 def _amount_gold(expenses) -> Gold:
