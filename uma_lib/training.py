@@ -67,8 +67,9 @@ class TrainingConfig:
     std_floor: float = 0.1  # under a group's standard deviation
     stratified: bool = True  # False: one group for everything (ablation of the paper)
     # updates
-    lr: float = 2.5e-4
+    lr: float = 5e-4
     warmup_steps: int = 3
+    decay: float = 0.4  # share of the steps, at the end, in which the learning rate falls to zero, linearly
     adam_beta2: float = 0.99
     updates: int = 2  # optimizer steps on the sessions of one rollout
     clip: float = 0.2
@@ -94,6 +95,8 @@ class TrainingConfig:
         ):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1")
+        if not 0.0 <= self.decay <= 1.0:
+            raise ValueError(f"decay is a share of the steps, between 0 and 1, not {self.decay}")
         if not self.lengths or not self.late_lengths:
             raise ValueError("lengths and late_lengths need at least one number of sessions")
 
@@ -217,6 +220,18 @@ def padded(samples: list[Sample], device: torch.device) -> tuple[torch.Tensor, t
     return old.to(device), mask.to(device), advantages.to(device)
 
 
+def learning_rate(config: TrainingConfig, step: int) -> float:
+    """Of step ``step`` (from 0): it rises, stays, and falls.
+
+    >>> config = TrainingConfig(steps=10, lr=1.0, warmup_steps=2, decay=0.5)
+    >>> [learning_rate(config, step) for step in (0, 1, 5, 9)]
+    [0.5, 1.0, 1.0, 0.2]
+    """
+    rising = (step + 1) / config.warmup_steps
+    falling = (config.steps - step) / (config.decay * config.steps) if config.decay else 1.0
+    return config.lr * min(1.0, rising, falling)
+
+
 # --- the run ------------------------------------------------------------------------------------------------------
 
 
@@ -289,8 +304,7 @@ class Trainer:
         )  # fmt: skip
         samples = samples_of(contexts, config)
         rolled = time.monotonic()
-        rate = config.lr * min(1.0, (step + 1) / config.warmup_steps)
-        self.optimizer.param_groups[0]["lr"] = rate
+        self.optimizer.param_groups[0]["lr"] = learning_rate(config, step)
         random.Random(f"{config.seed}/{step}/{self.rank}").shuffle(samples)  # both kinds of sessions in every update
         norms = [self._update(samples[part :: config.updates]) for part in range(config.updates)]
 
