@@ -55,7 +55,7 @@ def rollouts(chat: ChatFormat, limits: Limits, question: str, chunks=CHUNKS):
     yield rag_question(Passages(chunks, encode), question, chat, limits, ("k",))
 
 
-@pytest.mark.parametrize("budget, turn_tokens", [(700, 5000), (1024, 768), (1600, 5000), (1601, 100)])
+@pytest.mark.parametrize("budget, turn_tokens", [(720, 5000), (1024, 768), (1600, 5000), (1601, 100)])
 def test_the_budget_is_never_exceeded(chat: ChatFormat, budget: int, turn_tokens: int) -> None:
     limits = Limits(session_tokens=budget, turn_tokens=turn_tokens)
     for question in QUESTIONS[::3]:
