@@ -2,6 +2,7 @@ r"""Typed scoring, rewards and advantages. Every scoring defect of the public co
 substring matches, stripped punctuation, empty answers, listing everything, cut and lower-cased \boxed{}."""
 
 import doctest
+import re
 import time
 from decimal import Decimal
 
@@ -52,12 +53,22 @@ AMOUNTS = [
     ("−5.00", "-5.00", True),
     ("0", "0.00", True),
     ("0.10", ".1", True),
+    ("007", "7", True),
+    ("-0.00", "0", True),
+    ("£1,234.5", "1234.50", True),
+    ("$12.50 USD", "12.50", True),
+    ("usd 12.50", "12.50", True),
+    ("12,345,678.90", "12345678.9", True),
     # substring matches
     ("15.00", "5.00", False),
     ("5.00", "15.00", False),
     ("112.50", "12.50", False),
     ("12.501", "12.50", False),
     ("12.5012.50", "12.50", False),
+    ("12.5", "2.5", False),
+    ("1200", "120", False),
+    ("100", "1", False),
+    ("2024-05-01", "5", False),
     # stripped punctuation
     ("1250", "12.50", False),
     ("12,50", "12.50", False),
@@ -70,6 +81,16 @@ AMOUNTS = [
     ("1.250", "1250", False),
     ("12,34.50", "1234.50", False),
     ("1,2345", "12345", False),
+    ("1,234", "1.234", False),
+    ("1,23", "123", False),
+    ("1.234,50", "1234.50", False),
+    ("1 234.50", "1234.50", False),
+    ("1,,234", "1234", False),
+    ("12.50-", "-12.50", False),
+    ("(12.50)", "12.50", False),
+    ("(12.50)", "-12.50", False),
+    ("12.5.0", "12.50", False),
+    ("$1250", "12.50", False),
     # empty answers
     ("", "12.50", False),
     (" \n", "12.50", False),
@@ -80,6 +101,10 @@ AMOUNTS = [
     ("12.50 or 13.00", "12.50", False),
     ("12.50, 13.00", "12.50", False),
     ("12.50\n12.50", "12.50", False),
+    ("12.50 and 12.50", "12.50", False),
+    ("12.50 = 12.50", "12.50", False),
+    ("10.00 + 2.50 = 12.50", "12.50", False),
+    ("12.50 on 2024-05-01", "12.50", False),
     ("The total is 12.50", "12.50", False),
     ("12.50 in total", "12.50", False),
     ("about 12.50", "12.50", False),
@@ -107,6 +132,18 @@ AMOUNTS = [
     (r"\boxed{12.50", "12.50", False),
     (r"\BOXED{12.50}", "12.50", False),
     ("\x08oxed{12.50}", "12.50", True),  # what json.loads makes of "\boxed{12.50}"
+    (r"\boxed{\boxed{12.50}}", "12.50", True),
+    (r"\boxed{12.50 \boxed{13}}", "12.50", False),
+    (r"\boxed{{12.50}}", "12.50", False),
+    (r"\boxed{12.50} or \boxed{13", "12.50", True),
+    (r"\boxed{12.50, 13.00}", "12.50", False),
+    (r"\boxed{15.00}", "5.00", False),
+    (r"\boxed{The total is 12.50}", "12.50", False),
+    (r"\boxed{$12.50$}", "12.50", True),
+    (r"\boxed{} 12.50", "12.50", False),
+    (r"\boxed{-5.00}", "5.00", False),
+    (r"The total is 12.50. \boxed{12.50}", "12.50", True),
+    (r"\boxed{12.50} " + "and 13.00 is wrong. " * 40, "12.50", True),
 ]
 
 ALL = "Dining, Transportation, Shopping, Entertainment, Utilities, Medical, Education, Other"
@@ -123,6 +160,13 @@ CATEGORIES = [
     ("Dining, Medical, and Other", ("Dining", "Medical", "Other"), True),
     ("- Dining\n- Medical", ("Dining", "Medical"), True),
     ("Dining, Dining", ("Dining",), True),
+    ("Dining, Medical, Dining", ("Dining", "Medical"), True),
+    (", Dining,", ("Dining",), True),
+    ("dining AND medical", ("Dining", "Medical"), True),
+    ("Dining，Medical", ("Dining", "Medical"), True),
+    (r"I spent most on Medical. \boxed{Dining}", ("Dining",), True),
+    (r"\boxed{Dining" + ", Dining" * 60 + "}", ("Dining",), True),
+    (r"\boxed{Dining, Medical" + ", Dining" * 60 + "}", ("Dining",), False),
     (r"\boxed{\text{Dining}, \text{Medical}}", ("Dining", "Medical"), True),
     ("\x08oxed{\text{Dining}}", ("Dining",), True),  # both escapes read by JSON
     (ALL, ("Dining",), False),
@@ -136,6 +180,13 @@ CATEGORIES = [
     ("not Dining", ("Dining",), False),
     ("The category is Dining", ("Dining",), False),
     ("Dining (12.50)", ("Dining",), False),
+    ("Dining, Dining", ("Dining", "Medical"), False),
+    ("Dining, Medical", ("Dining", "Other"), False),
+    ("Dining, none", ("Dining",), False),
+    ("Dining/Medical", ("Dining", "Medical"), False),
+    (r"\boxed{Dining} \boxed{Medical}", ("Dining", "Medical"), False),
+    (r"\boxed{Medical} Dining", ("Dining",), False),
+    ("and", ("Dining",), False),
     ("", ("Dining",), False),
     (",", ("Dining",), False),
     ("[]", ("Dining",), False),
@@ -151,6 +202,8 @@ DATES = [
     ("2024-05-01\r\n2024-06-02\n", ("2024-05-01", "2024-06-02"), True),
     ('["2024-05-01", "2024-06-02"]', ("2024-05-01", "2024-06-02"), True),
     ("2024-05-01, 2024-05-01", ("2024-05-01",), True),
+    ("- 2024-06-02\n- 2024-05-01", ("2024-05-01", "2024-06-02"), True),
+    ("2024-05-01; 2024-06-02; 2024-05-01", ("2024-05-01", "2024-06-02"), True),
     (r"So \boxed{2024-05-01}", ("2024-05-01",), True),
     ("2024-05-01, 2024-06-02", ("2024-05-01",), False),
     ("2024-05-01", ("2024-05-01", "2024-06-02"), False),
@@ -159,12 +212,48 @@ DATES = [
     ("2024-5-1", ("2024-05-01",), False),
     ("05/01/2024", ("2024-05-01",), False),
     ("May 1, 2024", ("2024-05-01",), False),
+    ("1 May 2024", ("2024-05-01",), False),
+    ("2024/05/01", ("2024-05-01",), False),
+    ("2024.05.01", ("2024-05-01",), False),
+    ("2024-05-01T00:00", ("2024-05-01",), False),
+    ("24-05-01", ("2024-05-01",), False),
+    ("2024-01-05", ("2024-05-01",), False),
+    ("2024–05–01", ("2024-05-01",), False),
     ("20240501", ("2024-05-01",), False),
     ("2024-05", ("2024-05-01",), False),
     ("2024-05-011", ("2024-05-01",), False),
     ("on 2024-05-01", ("2024-05-01",), False),
     ("", ("2024-05-01",), False),
 ]
+
+
+TABLE = (
+    [("amount", answer, (gold,), right) for answer, gold, right in AMOUNTS]
+    + [("categories", *row) for row in CATEGORIES]
+    + [("dates", *row) for row in DATES]
+)
+
+
+def bare(text: str) -> str:
+    return re.sub(r"[^\w\s]", "", text).strip()
+
+
+# what the public code does, a defect at a time
+DEFECTS = {
+    "the gold is looked for in the answer": lambda answer, gold: all(v in extract_answer(answer) for v in gold.values),
+    "an empty answer matches": lambda answer, gold: extract_answer(answer) in ", ".join(gold.values),
+    "punctuation is stripped": lambda answer, gold: bare(extract_answer(answer)) == bare(", ".join(gold.values)),
+    "the end is cut off before the box is looked for": lambda answer, gold: score(answer[-300:], gold),
+    "all is lower case before the box is looked for": lambda answer, gold: score(answer.lower(), gold),
+    "the first number counts": lambda answer, gold: gold.kind == "amount"
+    and (found := re.search(r"[\d.]*\d", extract_answer(answer))) and score(found[0], gold),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("defect", DEFECTS)
+def test_the_table_catches_every_defect(defect):
+    """A scorer that has it is wrong on a case at least, so the table can fail."""
+    assert any(bool(DEFECTS[defect](answer, Gold(kind, gold))) != right for kind, answer, gold, right in TABLE)
 
 
 @pytest.mark.parametrize(("answer", "gold", "right"), AMOUNTS)

@@ -82,6 +82,7 @@ class EvaluationConfig:
     streams: tuple[int, ...] = (60, 60, 60, 60, 60)  # how many, for each horizon
     split: str = "test"
     size: str = "small"
+    revisions: float = 0.0  # above 0: streams of the track ledger-qa-revised, as many revisions for each purchase
     per_kind: int = 1  # questions of each kind a stream
     schema_given: bool = True  # which variant of the prompts
     temperature: float = 1.0
@@ -99,6 +100,8 @@ class EvaluationConfig:
             raise ValueError("uma_rl needs checkpoints: name them in trained, or leave it out of agents")
         if self.split not in SPLITS or self.size not in SIZES:
             raise ValueError(f"split must be of {', '.join(SPLITS)}, and size of {', '.join(SIZES)}")
+        if not 0.0 <= self.revisions <= 1.0:
+            raise ValueError(f"revisions is a rate between 0 and 1, not {self.revisions}")
         if len(self.streams) != len(self.horizons):
             raise ValueError(f"streams has {len(self.streams)} numbers: give one for each of {self.horizons}")
         if not self.agents or not self.horizons:
@@ -366,7 +369,9 @@ def run(config: EvaluationConfig, out: Path) -> dict[str, Any]:
                 bar.set_description(f"{agent}, {horizon} sessions", refresh=False)
                 if name is not None and name != loaded:
                     policy, loaded = Policy.load(folders.get(name, name)), name
-                streams = [Stream(config.size, config.split, horizon, index) for index in range(count)]
+                streams = [
+                    Stream(config.size, config.split, horizon, index, config.revisions) for index in range(count)
+                ]
                 found = evaluate(
                     agent, streams, config, policy=policy, encode=encode, seed=seed, progress=progress
                 )

@@ -1,0 +1,401 @@
+"""Files, test sets and the command line of Ledger-QA: round trips, and what is refused with which words."""
+
+import gzip
+import hashlib
+import json
+import os
+import socket
+import subprocess
+import sys
+from copy import deepcopy
+from decimal import Decimal
+
+import datasets
+import pytest
+import yaml
+
+from uma_lib.ledger import CATEGORIES, TRACKS, Stream, authors, card, files, testsets
+from uma_lib.ledger.__main__ import main
+from uma_lib.ledger.files import ROW, canonical, from_row, row, sample, write_rows
+from uma_lib.paths import DATA
+from uma_lib.reward import Gold
+from uma_lib.runs import RunError, read_json
+
+SAMPLES = [sample(Stream(size, "test", n, 3, TRACKS[track]), per_kind=2)
+           for track in TRACKS for size in ("small", "standard", "hard") for n in (1, 6)]  # fmt: skip
+
+
+def refused(call, *arguments) -> str:
+    """The line that ``call`` raises."""
+    with pytest.raises(RunError) as caught:
+        list(call(*arguments) or ())
+    line = str(caught.value)
+    assert len(line.splitlines()) == 1
+    return line
+
+
+# --- round trips
+
+
+def test_every_format_gives_back_the_samples(tmp_path):
+    assert {q.gold.kind for s in SAMPLES for q in s.questions} == {"amount", "dates", "categories"}
+    digest = files.write_parquet(tmp_path / "a.parquet", SAMPLES)
+    assert list(files.read_parquet(tmp_path / "a.parquet")) == SAMPLES
+    assert digest == hashlib.sha256(b"".join(canonical(row(s)) for s in SAMPLES)).hexdigest()
+    for name in ("a.json", "a.json.gz"):
+        authors.write_authors(tmp_path / name, iter(SAMPLES))
+        assert authors.read_authors(tmp_path / name) == SAMPLES
+        assert testsets.verify_file(tmp_path / name)["sha256"] == digest
+    authors.write_authors(tmp_path / "none.json", [])
+    assert authors.read_authors(tmp_path / "none.json") == []
+    authors.write_rl(tmp_path / "rl.parquet", SAMPLES)
+    for one, found in zip(SAMPLES, authors.read_rl(tmp_path / "rl.parquet"), strict=True):
+        assert found["prompt"] == [{"role": "user", "content": [q.text for q in one.questions]}]
+        assert found["reward_model"]["ground_truth"] == [", ".join(q.gold.values) for q in one.questions]
+        assert found["context"] == "\n\n".join(one.chunks)
+    about = testsets.verify_file(tmp_path / "rl.parquet")
+    assert (about["streams"], about["questions"]) == (len(SAMPLES), sum(len(s.questions) for s in SAMPLES))
+
+
+def test_datasets_loads_the_parquet_files_of_a_card_without_network(tmp_path, monkeypatch):
+    def no_network(*_):
+        raise AssertionError("no network")
+
+    monkeypatch.setattr(socket.socket, "connect", no_network)
+    first, name = testsets.NAMES[0], "ledger-qa-revised/small/test/2"  # the first has to be there
+    paths = [tmp_path / f"{n}.parquet" for n in (first, name)]
+    files.write_parquet(paths[0], [SAMPLES[0]])
+    assert files.write_parquet(paths[1], map(sample, testsets.test_set(name))) == testsets.fingerprint(name)
+    cache = str(tmp_path / "cache")
+    found = datasets.load_dataset("parquet", data_files=str(paths[1]), split="train", cache_dir=cache)
+    assert [from_row(values, "") for values in found] == [sample(s) for s in testsets.test_set(name)]
+    front = (DATA / "ledger_qa_card.md").read_text().split("---\n")[1]  # its configurations find the files
+    (tmp_path / "README.md").write_text(f"---\n{front}---\n")
+    found = datasets.load_dataset(str(tmp_path), card.config_name(name), split="test", cache_dir=cache)
+    assert len(found) == 100
+
+
+def test_same_bytes_in_every_process(tmp_path):
+    code = (
+        "import sys; from uma_lib.ledger import Stream, authors, files\n"
+        "one = [files.sample(Stream('standard', 'test', 3, i, 0.2)) for i in range(3)]\n"
+        "files.write_parquet(sys.argv[1] + '.parquet', one); authors.write_authors(sys.argv[1] + '.json.gz', one)\n"
+        "import uma_lib.ledger.__main__; assert 'torch' not in sys.modules"
+    )
+    for seed in ("1", "2"):
+        environment = {**os.environ, "PYTHONHASHSEED": seed}
+        subprocess.run([sys.executable, "-c", code, str(tmp_path / seed)], env=environment, check=True)
+    for ending in (".parquet", ".json.gz"):
+        assert (tmp_path / f"1{ending}").read_bytes() == (tmp_path / f"2{ending}").read_bytes()
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path):
+    def samples():
+        yield SAMPLES[0]
+        raise RunError("no more")
+
+    for write, path in ((files.write_parquet, tmp_path / "a.parquet"), (authors.write_authors, tmp_path / "a.json.gz")):
+        path.write_bytes(b"old")
+        assert refused(write, path, samples()) == "no more"
+        assert path.read_bytes() == b"old"
+    assert len(list(tmp_path.iterdir())) == 2
+    assert "cannot write" in refused(files.write_parquet, tmp_path, SAMPLES)
+
+
+# --- refusals
+
+
+def changed(values, place, value):
+    """A copy with the field at ``place`` set to ``value``, or removed where it is `del`."""
+    values = deepcopy(values)
+    *way, last = place
+    inner = values
+    for step in way:
+        inner = inner[step]
+    if value is del_:
+        del inner[last]
+    else:
+        inner[last] = value
+    return values
+
+
+del_ = object()
+BAD_ROWS = [
+    (("track",), "ledger", "unknown track 'ledger'; did you mean 'ledger-qa'?"),
+    (("size",), "huge", "unknown size 'huge'; known: small, standard, hard"),
+    (("split",), "tests", "unknown split 'tests'; did you mean 'test'?"),
+    (("sessions",), 7, "id is 'ledger-qa-revised/standard/test/6/3', not 'ledger-qa-revised/standard/test/7/3'"),
+    (("index",), -1, "index is -1, not at least 0"),
+    (("revisions",), 0.0, "revisions is 0.0, not that of track ledger-qa-revised"),
+    (("chunks",), ["one"], "chunks has 1 items for 6 sessions"),
+    (("dates", 2), "2024-02-30", "dates[2] is '2024-02-30', not a date as YYYY-MM-DD"),
+    (("track",), None, "track is None (NoneType), not str"),
+    (("events", 1, "kind"), "purchases", "events[1]: unknown kind 'purchases'; did you mean 'purchase'?"),
+    (("events", 1, "session"), 6, "events[1]: session is 6, not one of 0 to 5"),
+    (("events", 1, "amount"), "1e3", "events[1]: amount is '1e3', not a decimal number"),
+    (("questions", 0, "kind"), "riddle", "questions[0]: unknown kind 'riddle'"),
+    (("questions", 0, "answer_type"), "number", "questions[0]: Gold.kind is 'number'"),
+    (("questions", 0, "values"), ["a", "b"], "questions[0]: amount gold ('a', 'b')"),
+    (("questions", 0, "answer"), "1", "questions[0]: answer is '1', but values are"),
+    (("questions", 0, "end"), None, "questions[0]: start is '2023-06-11' and end is None; a range has both"),
+    (("questions", 0, "sessions"), [9], "questions[0]: sessions are [9], not among 0 to 5"),
+]
+
+
+@pytest.mark.parametrize(("place", "value", "said"), BAD_ROWS)
+def test_bad_rows_are_refused(tmp_path, place, value, said):
+    values = changed(row(SAMPLES[9]), place, value)
+    write_rows(tmp_path / "a.parquet", "streams", ROW, [row(SAMPLES[0]), values])  # with a SHA-256 that is right
+    assert f"{tmp_path}/a.parquet: row 1: {said}" in refused(files.read_parquet, tmp_path / "a.parquet")
+
+
+def test_bad_parquet_files_are_refused(tmp_path):
+    path, rows = tmp_path / "a.parquet", [row(s) for s in SAMPLES]
+    less = {name: shape for name, shape in ROW.items() if name != "chunks"}
+    write_rows(path, "streams", less, [changed(values, ("chunks",), del_) for values in rows])
+    assert refused(files.read_parquet, path) == f"{path}: column 'chunks' is missing"
+    other = {**ROW, "sessions": str}
+    write_rows(path, "streams", other, [{**values, "sessions": "6"} for values in rows])
+    assert refused(files.read_parquet, path) == f"{path}: row 0: sessions is '6' (str), not int"
+
+    right = changed(rows[9], ("chunks", 2), '[2024-05-01] User said, "Hello."')  # a SHA-256 that is not its own
+    digests = []
+    for content in ([rows[9]], [right]):
+        digests.append(write_rows(path, "streams", ROW, content))
+    path.write_bytes(path.read_bytes().replace(digests[1].encode(), digests[0].encode()))
+    assert f"{path}: SHA-256 of the content is {digests[1][:12]}" in refused(files.read_parquet, path)
+
+    authors.write_rl(path, SAMPLES)
+    assert f"{path}: holds format 'rl', not 'streams'" in refused(files.read_parquet, path)
+    datasets.Dataset.from_list(rows).to_parquet(path)
+    assert f"{path}: has no 'ledger_qa' in its metadata" in refused(files.read_parquet, path)
+    files.write_parquet(path, SAMPLES)
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(b'"version": 1', b'"version": 2'))
+    assert f"{path}: format version is 2" in refused(files.read_parquet, path)
+    middle = len(whole) // 3
+    for damaged in (whole[:-9], b"", whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :]):
+        path.write_bytes(damaged)
+        assert f"{path}: not a readable parquet file" in refused(files.read_parquet, path)
+    assert f"{tmp_path}/b.parquet: no such file" in refused(files.read_parquet, tmp_path / "b.parquet")
+
+
+BAD_TASKS = [
+    (("task_id",), del_, "field 'task_id' is missing"),
+    (("chunks", 0), 5, "chunks[0] is 5 (int), not str"),
+    (("questions", 1), "why", "questions[1] is 'why' (str), not an object with fields"),
+    (("questions", 1, "query"), del_, "questions[1]: field 'query' is missing"),
+    (("questions", 1, "values"), del_, "questions[1]: field 'values' is missing"),
+    (("questions", 1, "query"), "How?", "SHA-256 of the content is"),
+    (("chunks", 0), "", "SHA-256 of the content is"),
+    (("metadata",), [], "metadata is [] (list), not an object with fields"),
+    (("metadata", "ledger_qa"), del_, "field 'metadata.ledger_qa' is missing"),
+    (("metadata", "ledger_qa", "size"), "smal", "unknown size 'smal'; did you mean 'small'?"),
+    (("metadata", "ledger_qa", "version"), 9, "metadata.ledger_qa: format version is 9"),
+    (("metadata", "transaction_events", 0, "amount"), 1.5, "metadata.transaction_events[0].amount does not follow"),
+    (("questions", 0, "position"), 2, "questions[0].position does not follow"),
+]
+
+
+@pytest.mark.parametrize(("place", "value", "said"), BAD_TASKS)
+def test_bad_tasks_are_refused(tmp_path, place, value, said):
+    path = tmp_path / "a.json"
+    authors.write_authors(path, SAMPLES[8:10])
+    tasks = json.loads(path.read_text())
+    path.write_text(json.dumps([tasks[0], changed(tasks[1], place, value)]))
+    assert f"{path}: task 1: {said}" in refused(authors.read_authors, path)
+
+
+def test_bad_json_files_are_refused(tmp_path):
+    path = tmp_path / "a.json.gz"
+    authors.write_authors(path, SAMPLES)
+    whole = path.read_bytes()
+    for content, said in (
+        (whole[:-20], "truncated gzip"),
+        (whole[:100] + b"xxxx" + whole[104:], "damaged gzip"),
+        (gzip.compress(b"[{]"), "not valid JSON (line 1)"),
+        (gzip.compress(b"\xff"), "not UTF-8 text"),
+        (gzip.compress(b"{}"), "holds dict, not a list of tasks"),
+        (gzip.compress(b"[5]"), "task 0 is 5 (int), not an object with fields"),
+    ):
+        path.write_bytes(content)
+        assert refused(authors.read_authors, path).startswith(f"{path}: {said}")
+    assert "the name must end in" in refused(testsets.verify_file, tmp_path / "a.csv")
+
+
+def test_files_of_the_authors_themselves(tmp_path):
+    def task(answer, **more):
+        question = {"qid": "q", "query": "What?", "answer": answer, "position": 1, "category": "max_single_amount"}
+        transaction = {"date": "2024-03-01", "scene": "Dining", "subscene": "Fast Food", "amount": 12.5}
+        return {
+            "task_id": "t", "questions": [question | more], "metadata": {"transaction_events": [transaction]},
+            "chunks": ['[2024-02-01] User said, "Hi."', '[2024-03-01] User said, "A burger, 12.5."'],
+        }  # fmt: skip
+
+    path = tmp_path / "theirs.json"
+    answers = {
+        "12.50": Gold("amount", ("12.50",)),
+        "1,234.50": Gold("amount", ("1234.50",)),
+        "2024-03-01": Gold("dates", ("2024-03-01",)),
+        "2024-03-01, 2024-03-05": Gold("dates", ("2024-03-01", "2024-03-05")),
+        "Dining and medical": Gold("categories", ("Dining", "Medical")),
+    }
+    path.write_text(json.dumps([task(answer) for answer in answers]))
+    found = authors.read_authors(path)
+    assert [s.questions[0].gold for s in found] == list(answers.values())
+    assert found[0].questions[0].kind == "largest_range" and found[0].dates == ("2024-02-01", "2024-03-01")
+    [event] = found[0].events
+    assert (event.session, event.category, event.scene, event.amount) == (1, "Dining", "Fast Food", Decimal("12.5"))
+    assert testsets.verify_file(path)["sha256"] is None
+    assert "only streams of this package" in refused(files.write_parquet, tmp_path / "a.parquet", found)
+    path.write_text(json.dumps([{"task_id": "t", "chunks": ["a"], "questions": [{"question": "?", "answer": "5"}]}]))
+    assert authors.read_authors(path)[0].questions[0].gold == Gold("amount", ("5",))  # no more than this is needed
+    for bad, said in (
+        (task("a lot"), "questions[0]: answer 'a lot' is no amount, no dates"),
+        (task("2024-02-30"), "questions[0]: answer '2024-02-30' is no amount, no dates"),
+        (task(12.5), "questions[0]: answer is 12.5 (float), not str"),
+        (task("5", position=0), "questions[0]: position is 0; only questions after the last chunk"),
+        (changed(task("5"), ("metadata", "transaction_events", 0, "date"), "2024-01-01"), "which no chunk begins with"),
+    ):
+        path.write_text(json.dumps([bad]))
+        line = refused(authors.read_authors, path)
+        assert line.startswith(f"{path}: task 0: ") and said in line
+
+
+def test_verify_finds_answers_that_the_events_do_not_give(tmp_path):
+    one = row(SAMPLES[9])
+    k = next(k for k, q in enumerate(one["questions"]) if q["kind"] == "grand_total")
+    wrong = changed(changed(one, ("questions", k, "values"), ["1.00"]), ("questions", k, "answer"), "1.00")
+    path = tmp_path / "a.parquet"
+    write_rows(path, "streams", ROW, [one, wrong])
+    right = one["questions"][k]["answer"]
+    said = f"{path}: row 1: questions[{k}].answer is '1.00'; its events give '{right}'"
+    assert refused(testsets.verify_file, path) == said
+    lost = changed(one, ("events", 0), {**one["events"][0], "kind": "cancel", "revises": "9.9"})
+    write_rows(path, "streams", ROW, [lost])
+    assert f"{path}: row 0: events: cancel in session 0: there is no entry 9.9" in refused(testsets.verify_file, path)
+
+
+# --- test sets
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("ledger/small/test/10", "unknown track 'ledger'; known: ledger-qa, ledger-qa-revised"),
+        ("ledger-qa/tiny/test/10", "unknown size 'tiny'; known: small, standard, hard"),
+        ("ledger-qa/small/train/10", "unknown split 'train'; known: test"),
+        ("ledger-qa/small/test/11", "unknown horizon '11'; known: 2, 5, 10, 20, 30, 40, 50, 100, 500"),
+        ("ledger-qa", "write TRACK/SIZE/test/SESSIONS, such as ledger-qa/small/test/10"),
+    ],
+)
+def test_unknown_test_sets(name, said):
+    assert said in refused(testsets.test_set, name)
+
+
+def test_the_manifest_is_complete_and_what_it_says_is_made_here():
+    entries = testsets.load()
+    assert tuple(entries) == testsets.NAMES
+    assert all(e["questions"] >= 600 for e in entries.values() if e["streams"] == 100)
+    assert len({e["sha256"] for e in entries.values()}) == len(entries)
+    small = [f"{track}/small/test/{n}" for track in TRACKS for n in testsets.HORIZONS if n <= 50]
+    testsets.verify([*small, "ledger-qa-revised/standard/test/2", "ledger-qa/hard/test/2"])
+
+
+def test_a_manifest_that_differs(tmp_path):
+    path, manifest = tmp_path / "m.json", read_json(testsets.MANIFEST)
+    name = manifest["sets"][0]["name"]
+    for place, value, said in (
+        (("sets", 0, "sha256"), "0" * 64, f"test set {name}: sha256 is {'0' * 64} there, but"),
+        (("sets", 0, "questions"), 7, f"test set {name}: questions is 7 there, but 800 is made here"),
+        (("sets", 0, "questions"), "7", "sets[0].questions is '7' (str), not int"),
+        (("sets", 0), {}, "sets[0]: field 'name' is missing"),
+        (("sets", 0, "name"), "x", f"unknown test set '{name}'"),
+        (("version",), 2, "version is 2, this package reads 1"),
+    ):
+        path.write_text(json.dumps(changed(manifest, place, value)))
+        line = refused(testsets.verify, [name], path)
+        assert line.startswith(f"{path}: ") and said in line
+    assert "no such file" in refused(testsets.verify, [name], tmp_path / "none.json")
+
+
+# --- the command line, measurements, the card
+
+
+def run(monkeypatch, *arguments):
+    monkeypatch.setattr(sys, "argv", ["uma_lib.ledger", *map(str, arguments)])
+    main()
+
+
+def test_command_line(tmp_path, monkeypatch, capsys):
+    path = tmp_path / "new" / "a.parquet"
+    run(monkeypatch, "make", "--split", "test", "--sessions", 2, "--out", path)
+    run(monkeypatch, "verify", "--file", path)
+    assert "100 streams, 800 questions\nit is the test set ledger-qa/small/test/2" in capsys.readouterr().out
+    path = tmp_path / "a.json"
+    track = ("--track", "ledger-qa-revised", "--size", "standard")
+    run(
+        monkeypatch,
+        "make",
+        *track,
+        "--sessions",
+        2,
+        "--streams",
+        3,
+        "--per-kind",
+        5,
+        "--format",
+        "authors",
+        "--out",
+        path,
+    )
+    assert len(authors.read_authors(path)) == 3
+    run(monkeypatch, "verify", "ledger-qa/small/test/2")
+    assert capsys.readouterr().out.endswith("ledger-qa/small/test/2: as in the manifest\n")
+    make = ("make", "--sessions", 2, "--out", tmp_path / "b.parquet")
+    for arguments, said in (
+        ((*make, "--track", "ledger"), "--track: unknown track 'ledger'; did you mean 'ledger-qa'?"),
+        ((*make, "--size", "big"), "--size: unknown size 'big'"),
+        ((*make, "--format", "csv"), "--format: unknown format 'csv'"),
+        ((*make, "--format", "authors"), "ends in .json or .json.gz"),
+        ((*make, "--revisions", 0.5), "more is track ledger-qa-revised"),
+        ((*make, "--streams", 0), "--streams 0: at least 1 is needed"),
+        (("make", "--sessions", 0, "--out", tmp_path / "b.parquet"), "sessions must be at least 1"),
+        (("verify", "--file", path, "ledger-qa/small/test/2"), "not both"),
+        (("verify", "ledger-qa/small/test/3"), "unknown horizon '3'"),
+        (("describe", "--size", "big"), "unknown size 'big'"),
+    ):
+        with pytest.raises(SystemExit) as caught:
+            run(monkeypatch, *arguments)
+        assert said in str(caught.value) and len(str(caught.value).splitlines()) == 1
+    assert not (tmp_path / "b.parquet").exists()
+
+
+def test_measurements():
+    assert card.template("Before I forget, I paid twelve fifty for a taxi on 1 May 2024, not $1,012.5.") == (
+        "Before I forget, I paid <amount> for <thing> on <date>, not <amount>."
+    )
+    assert card.template("One more thing: a taxi for eight dollars and five cents, two days ago.") == (
+        "One more thing: <thing> for <amount>, two days ago."
+    )
+    for size in ("small", "hard"):  # no fact is left in what is called a template
+        lines = [line for session in Stream(size, "test", 20, 0, 0.2) for line in card.user_lines(session)]
+        left = [t for t in map(card.template, lines) if any(c.isdigit() for c in t) or any(c in t for c in CATEGORIES)]
+        assert len(lines) > 20 and not left
+    found = card.describe("ledger-qa/small/test/2")
+    assert found["turns"] == {**found["turns"], "least": 2} and found["amounts"]["whole_dollars"] == 1.0
+    questions = [q for stream in testsets.test_set("ledger-qa/small/test/2") for q in stream.questions()]
+    grand = [q.gold.values for q in questions if q.kind == "grand_total"]
+    best = found["best_constants"]["grand_total"]
+    assert best["accuracy"] == max(map(grand.count, grand)) / len(grand) == grand.count((best["answer"],)) / len(grand)
+
+
+def test_the_card_is_that_of_the_manifest():
+    text = (DATA / "ledger_qa_card.md").read_text()
+    front = yaml.safe_load(text.split("---\n")[1])
+    assert front["license"] == "cc-by-4.0" and len(front["configs"]) == len(testsets.NAMES)
+    for entry in testsets.load().values():
+        assert f"| {entry['name']} | {entry['streams']} | {entry['questions']} | `{entry['sha256']}` |" in text
+    assert (ROW.keys(), files.EVENT.keys(), files.QUESTION.keys()) == (
+        card._FIELDS.keys(), card._EVENT_FIELDS.keys(), card._QUESTION_FIELDS.keys(),
+    )  # fmt: skip

@@ -1,0 +1,441 @@
+"""Words: the taxonomy of purchases, and everything that people say in a Ledger-QA dialogue.
+
+Two ways of speaking. ``small`` is short and regular, for a policy of two million parameters. ``rich`` (sizes standard
+and hard) puts statements together from an opening, a statement and a remark, says amounts and days in several ways,
+and lets the assistant ask back. Functions return turns: what the user and the assistant say, alternating, the user
+first.
+"""
+
+from __future__ import annotations
+
+import random
+from datetime import date
+from decimal import Decimal
+
+# category -> {scene: how one says it after "on" or "for"}
+TAXONOMY: dict[str, dict[str, str]] = {
+    "Dining": {
+        "fast food": "fast food", "restaurant": "a restaurant meal", "coffee": "coffee", "bubble tea": "bubble tea",
+        "BBQ": "a BBQ", "hot pot": "hot pot", "snacks": "snacks", "takeout": "takeout",
+    },
+    "Transportation": {
+        "subway": "the subway", "bus": "the bus", "taxi": "a taxi", "gas": "gas for the car", "parking": "parking",
+        "train": "a train ticket", "flight": "a flight",
+    },
+    "Shopping": {
+        "clothing": "clothing", "electronics": "electronics", "daily necessities": "daily necessities",
+        "cosmetics": "cosmetics", "books": "novels", "groceries": "groceries", "furniture": "furniture",
+    },
+    "Entertainment": {
+        "movie": "a movie", "KTV": "KTV", "gaming": "a video game", "gym": "the gym", "travel": "a weekend trip",
+        "concert": "a concert", "escape room": "an escape room",
+    },
+    "Utilities": {
+        "water & electricity": "water and electricity",
+        "property fee": "the property fee", "phone bill": "the phone bill",
+        "internet": "the internet plan", "gas bill": "the gas bill", "rent": "the rent",
+    },
+    "Medical": {
+        "medicine": "medicine", "doctor visit": "a doctor visit", "health checkup": "a health checkup",
+        "dental": "dental care", "glasses": "new glasses",
+    },
+    "Education": {
+        "training course": "a training course",
+        "books & materials": "course materials", "online course": "an online course",
+        "exam registration": "an exam registration", "tuition": "tuition",
+    },
+    "Other": {
+        "transfer": "a transfer to a friend", "red envelope": "a red envelope", "donation": "a donation",
+        "pet": "pet food", "beauty & salon": "the hair salon",
+    },
+}  # fmt: skip
+CATEGORIES = tuple(TAXONOMY)
+SCENES = tuple((category, scene) for category, scenes in TAXONOMY.items() for scene in scenes)
+
+
+def phrase(category: str, scene: str) -> str:
+    """How one says a scene after "on" or "for": ``a taxi``."""
+    return TAXONOMY[category][scene]
+
+
+def said_scene(scene: str) -> str:
+    """`phrase` where the category is not known: scene names are unique."""
+    return next(scenes[scene] for scenes in TAXONOMY.values() if scene in scenes)
+
+
+def money(amount: Decimal) -> str:
+    """Plain decimal text, as memories and answers write it: ``12`` or ``12.50``."""
+    return f"{amount:f}"
+
+
+# --- amounts in words ---------------------------------------------------------------------------------------------
+
+_ONES = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
+    "eighteen nineteen"
+).split()
+_MONTHS = "January February March April May June July August September October November December".split()
+_TENS = "zero ten twenty thirty forty fifty sixty seventy eighty ninety".split()
+
+
+def _below_hundred(n: int) -> str:
+    if n < 20:
+        return _ONES[n]
+    return _TENS[n // 10] + (f"-{_ONES[n % 10]}" if n % 10 else "")
+
+
+def spoken(amount: Decimal) -> str:
+    """A price as people say it; 1 to 99 dollars only, where dollars and cents cannot be taken for hundreds.
+
+    >>> spoken(Decimal("12.50")), spoken(Decimal("8.05")), spoken(Decimal("40.00"))
+    ('twelve fifty', 'eight dollars and five cents', 'forty dollars')
+    """
+    dollars, cents = divmod(int(amount * 100), 100)
+    if not 1 <= dollars <= 99:
+        raise ValueError(f"{amount} is not between 1 and 99 dollars")
+    if not cents:
+        return f"{_below_hundred(dollars)} dollar" + "s" * (dollars > 1)
+    if cents < 10 or dollars < 3:
+        unit = "dollar" + "s" * (dollars > 1)
+        return f"{_below_hundred(dollars)} {unit} and {_below_hundred(cents)} cent" + "s" * (cents > 1)
+    return f"{_below_hundred(dollars)} {_below_hundred(cents)}"
+
+
+def said_amount(rng: random.Random, amount: Decimal) -> str:
+    """One of the ways to state an amount: ``$12.50``, ``$12.5``, ``12.50``, ``12.50 dollars``, ``twelve fifty``."""
+    plain = f"{amount:,f}"
+    way = rng.random()
+    if way < 0.45:
+        return f"${plain}"
+    if way < 0.60 and 1 <= amount < 100:
+        return spoken(amount)
+    if way < 0.70:
+        return f"{plain} dollars"
+    if way < 0.78:
+        return f"{plain} USD"
+    if way < 0.88:
+        return plain  # two decimals say that it is money
+    short = plain.rstrip("0").rstrip(".")
+    return f"${short}"
+
+
+# --- small --------------------------------------------------------------------------------------------------------
+
+_PAID = (
+    "I spent {a} on {x}.", "Paid {a} for {x}.", "Please record {a} for {x}.", "Today I paid {a} for {x}.",
+    "I had to pay {a} for {x}.", "Just paid for {x}, it was {a}.", "In the end {x} came to {a}.",
+    "Put down {a} for {x}.",
+    "For {x} I paid {a} in all.", "Another {a} went on {x}.", "{a} for {x}, please note it.",
+    "I gave {a} for {x}.",
+)  # fmt: skip
+_PAID_TWO = (
+    "I spent {a} on {x} and {b} on {y}.", "Paid {a} for {x}, then {b} for {y}.", "{a} went on {x} and {b} on {y}.",
+    "Two things today: {x} for {a}, and {y} for {b}.",
+)  # fmt: skip
+_PLANNED = (
+    "I might spend {a} on {x} next week.", "Maybe I will pay {a} for {x} tomorrow.",
+    "They wanted {a} for {x}, so I said no.",
+    "I am thinking of paying {a} for {x} soon.", "My sister paid {a} for {x}.",
+    "I nearly paid {a} for {x}, but I did not.",
+)  # fmt: skip
+_CONFIRMED = (
+    "Noted.",
+    "Got it.",
+    "Okay, recorded.",
+    "Done, I wrote it down.",
+    "All right.",
+    "Saved.",
+    "Okay.",
+    "Sure, it is in the book.",
+)
+_ECHOED = ("Noted, {a}.", "Got it, {a} for {x}.", "Okay, {a}, recorded.")
+_HEARD = ("Okay.", "I see.", "All right.", "Let me know what you decide.", "Understood.")
+_SMALL_TALK = (
+    ("How are you today?", "I am fine, thank you."), ("It is raining again.", "Take an umbrella with you."),
+    ("I slept badly.", "I hope tonight is better."), ("The meeting was long.", "I am sorry to hear that."),
+    ("What a nice day it was.", "I am glad to hear it."), ("I met an old friend.", "How lovely."),
+    ("Work is busy this week.", "Do take a break."), ("I watched the birds for a while.", "That sounds calm."),
+    ("My neighbour is moving out.", "Will you miss them?"), ("I should call my parents.", "They would like that."),
+)  # fmt: skip
+# what changes an earlier entry; {t} is the purchase ("the taxi"), {d} its date, {o} its amount so far
+_REVISED = {
+    "amount": (
+        "I paid {a} for {t} on {d}, not {o}.", "Correction: for {t} on {d} I paid {a}.",
+        "Please change {t} on {d} to {a}.", "I got {t} on {d} wrong: make it {a}.",
+    ),
+    "settled": (
+        "Forget my correction: for {t} on {d} I paid {a}, that is final.",
+        "I told you {o} for {t} on {d}, but the receipt says {a}, so take that.",
+    ),
+    "scene": ("The {o} on {d} went on {y}, not on {t}.", "What I called {t} on {d}, for {o}, was for {y} in truth."),
+    "category": ("Please file {t} on {d} under {c}.", "Count {t} on {d} as {c} from now on."),
+    "date": ("I paid for {t} on {e}, not on {d}.", "Please move {t} from {d} to {e}."),
+    "refund": ("I got {a} back for {t} on {d}.", "They returned {a} to me for {t} on {d}."),
+    "full_refund": ("I got all {a} back for {t} on {d}.", "They returned the whole {a} for {t} on {d}."),
+    "cancel": (
+        "Please cancel {t} on {d}, that payment never went through.",
+        "I never paid for {t} on {d}, please strike that out.",
+    ),
+    "split": ("Of the {o} for {t} on {d}, {a} was for {y}.", "Take {a} out of {t} on {d}: that part was for {y}."),
+    "late": ("I forgot: on {d} I paid {a} for {x}.", "Late entry: {a} for {x} on {d}."),
+}  # fmt: skip
+_CHANGED = ("Corrected.", "I changed it.", "Okay, updated.", "Thanks, it is mended.", "All right, changed.")
+
+REVISION_FORMS = tuple(form for form in _REVISED if form != "settled")  # "settled" is a second "amount"
+
+Turns = list[str]  # user and assistant, alternating
+
+
+def small_purchases(rng: random.Random, bought: list[tuple[str, str, Decimal]], echo: float) -> Turns:
+    """One or two purchases (category, scene, amount) in one utterance."""
+    (category, scene, amount), *more = bought
+    words = {"a": f"${money(amount)}", "x": phrase(category, scene)}
+    if more:
+        category, scene, amount = more[0]
+        words |= {"b": f"${money(amount)}", "y": phrase(category, scene)}
+        return [rng.choice(_PAID_TWO).format(**words), rng.choice(_CONFIRMED)]
+    heard = rng.choice(_ECHOED if rng.random() < echo else _CONFIRMED).format(**words)
+    return [rng.choice(_PAID).format(**words), heard]
+
+
+def small_mention(rng: random.Random, category: str, scene: str, amount: Decimal) -> Turns:
+    """An amount that must not be counted."""
+    said = rng.choice(_PLANNED).format(a=f"${money(amount)}", x=phrase(category, scene))
+    return [said, rng.choice(_HEARD)]
+
+
+def small_talk(rng: random.Random) -> Turns:
+    """Nothing of interest to a ledger."""
+    return list(rng.choice(_SMALL_TALK))
+
+
+def small_revision(rng: random.Random, form: str, words: dict[str, str]) -> Turns:
+    """A change of an earlier entry, ``words`` as in `_REVISED`."""
+    return [rng.choice(_REVISED[form]).format(**words), rng.choice(_CONFIRMED if form == "late" else _CHANGED)]
+
+
+def the(thing: str) -> str:
+    """The definite form of a phrase.
+
+    >>> the("a taxi"), the("coffee"), the("the rent")
+    ('the taxi', 'the coffee', 'the rent')
+    """
+    article, _, rest = thing.partition(" ")
+    return f"the {rest}" if article in ("a", "an", "the") else f"the {thing}"
+
+
+# --- rich ---------------------------------------------------------------------------------------------------------
+
+_OPENINGS = (
+    "By the way,", "Before I forget,", "Oh, and", "One more thing:", "Also,", "So,", "Right,", "Let me see:",
+    "Something for the book:", "Here is another one:", "To be complete,", "While I think of it,", "Well,",
+    "Another thing:", "You may want to know:", "For the record,", "Now that we talk,", "Okay,", "I almost forgot:",
+    "While we are at it,",
+)  # fmt: skip
+_STATEMENTS = (
+    "I spent {a} on {x}.", "I paid {a} for {x}.", "please record {a} for {x}.", "I had to pay {a} for {x}.",
+    "{x} set me back {a}.", "for {x} I paid {a} in all.", "{a} went on {x}.", "please put down {a} for {x}.",
+    "they charged me {a} for {x}.", "I handed over {a} for {x}.", "I just paid {a} for {x}.", "that was {a} for {x}.",
+    "my card was charged {a} for {x}.", "I spent a total of {a} on {x}.", "add {a} for {x}, please.",
+    "{a} is what I paid for {x}.", "my wallet is {a} lighter after paying for {x}.",
+    "the receipt for {x} says {a}.", "I gave them {a} for {x}.", "{x} came to {a} in the end.",
+    "there is {a} to enter for {x}.", "I finally paid for {x}: {a}.", "paying for {x} took {a} out of my pocket.",
+    "write down {x} with {a}, please.",
+)  # fmt: skip
+_EARLIER = (
+    "{w} I paid {a} for {x}.", "I spent {a} on {x} {w}.", "{w} {a} went on {x}.", "I paid for {x} {w}, {a} in all.",
+    "please add {a} for {x}, that was {w}.", "{w} they charged me {a} for {x}.", "I forgot {x} from {w}: {a}.",
+)  # fmt: skip
+_DAYS_AGO = {1: ("yesterday",), 2: ("two days ago", "the day before yesterday"), 3: ("three days ago",)}
+_REMARKS = (
+    "I paid by card.", "I paid in cash.", "It was worth it.", "That was more than I thought.", "Not too bad.",
+    "The queue was long.", "I have kept the receipt.", "Prices keep going up.", "I had no choice.",
+    "That was cheaper than last time.", "I was glad to have that done.", "The staff was friendly.",
+    "It took only a minute.", "My phone died right after that.", "I used the app for it.", "No regrets.",
+)  # fmt: skip
+_TWO = (
+    "I spent {a} on {x} and {b} on {y}.", "I paid {a} for {x}, then {b} for {y}.", "{a} went on {x} and {b} on {y}.",
+    "two things: {x} for {a}, and {y} for {b}.", "first I paid {a} for {x}, and later {b} for {y}.",
+    "{x} cost me {a}, and {y} another {b}.", "please note {a} for {x} as well as {b} for {y}.",
+)  # fmt: skip
+_REQUESTS = (
+    "can you note {x} for me?", "I would like to log {x}.", "I have {x} to record.", "please add {x} to the list.",
+    "I paid for {x} today.", "I have to tell you about {x}.",
+)  # fmt: skip
+_REQUESTS_EARLIER = (
+    "can you note {x} from {w}?", "I paid for {x} {w}.", "I still have {x} from {w} to record.",
+)  # fmt: skip
+_HOW_MUCH = (
+    "Of course. How much did you pay?", "Sure, what did it come to?", "How much was that?", "Gladly. And the amount?",
+    "What should I write for the amount?", "How much did that cost you?",
+)  # fmt: skip
+_THAT_MUCH = ("{a}.", "it was {a}.", "that was {a}.", "{a}, I think. Yes, {a}.", "the receipt says {a}.", "I paid {a}.")
+_NOTED = (
+    "Noted.", "Got it.", "Okay, recorded.", "Done, I wrote it down.", "All right.", "Saved.",
+    "Sure, it is in the book.", "Thank you, entered.", "Written down.", "I have added it.",
+    "Understood, it is on the list.", "Perfect, noted.",
+    "Thanks, I have that.", "It is stored.", "Recorded, anything else?", "I put it in.",
+)  # fmt: skip
+_NOTED_AMOUNT = (
+    "Noted, {a}.", "Got it, {a} for {x}.", "Okay, {a}, recorded.", "That makes {a} for {x}, saved.",
+    "I have entered {a}.", "{a} for {x}, done.", "So {a} for {x}. It is in the book.",
+)  # fmt: skip
+_WHICH_CATEGORY = (
+    "Shall I put that under {c}?", "That belongs to {c}, right?", "I file it under {c}, okay?",
+    "Is {c} correct for that?",
+)  # fmt: skip
+_YES = ("Yes, please.", "Yes, exactly.", "Right.", "That is correct.", "Yes, {c}.", "Sure, {c}.")
+_NO = ("No, {c}.", "Not quite, it belongs to {c}.", "No, please take {c}.")
+_MENTIONS = {
+    "planned": (
+        "I am going to pay {a} for {x} next week.", "next month {x} will cost me {a}.",
+        "I am saving {a} for {x}.", "I might spend {a} on {x} soon.", "tomorrow I may pay {a} for {x}, we will see.",
+        "I plan to pay about {a} for {x} at the weekend.",
+    ),
+    "hypothetical": (
+        "if I had {a} to spare, I would spend it on {x}.", "would {a} be too much for {x}?",
+        "I nearly paid {a} for {x}, but I did not.", "imagine paying {a} for {x}, I could not.",
+        "they wanted {a} for {x}, so I said no.",
+    ),
+    "other_person": (
+        "my sister paid {a} for {x}.", "a colleague of mine spent {a} on {x}.", "my neighbour gave {a} for {x}.",
+        "my parents paid {a} for {x}, out of their own pocket.", "a friend told me that he spent {a} on {x}.",
+    ),
+    "price": (
+        "I heard of people who pay {a} for {x}.", "they ask {a} for {x} these days.", "{x} used to cost {a} here.",
+        "I read that {a} for {x} is normal.", "nobody should pay {a} for {x}, if you ask me.",
+    ),
+}  # fmt: skip
+_INDEED = (
+    "Okay.", "I see.", "All right.", "Let me know what you decide.", "Understood.", "Interesting.",
+    "I leave that out, then.",
+    "That is nothing for your book, I think.", "Good to know.", "Is that so?", "I only count what you have paid.",
+    "Hm, I see.",
+)  # fmt: skip
+_AGAIN = (
+    "as I said, I paid {a} for {x}.", "that {a} for {x}, did you get it?", "just to be sure: {a} for {x} is in, right?",
+    "you have the {a} for {x}, do you?",
+)  # fmt: skip
+_ONCE = ("Yes, I have it, once.", "It is in already.", "Yes, that is noted.", "I have that one already.", "Yes, once.")
+_TALK = (
+    (("It has rained all morning.", "The sky is grey again.", "It is so cold today.", "There was fog on the river.",
+      "The wind nearly took my umbrella."),
+     ("Stay warm.", "I hope it clears up soon.", "A good day to stay inside.", "Take care out there.")),
+    (("I slept badly.", "I woke up far too early.", "I am so tired today.", "I could go back to bed.",
+      "The neighbours were loud all night."),
+     ("I hope tonight is better.", "Maybe rest a little this afternoon.", "That sounds exhausting.", "Poor you.")),
+    (("The meeting was long.", "Work is busy this week.", "My boss changed the plan again.", "We finished the project.",
+      "I had three calls in a row."),
+     ("Do take a break.", "I hope it calms down.", "You have earned some rest.", "That sounds like a full day.")),
+    (("I met an old friend.", "My cousin called me.", "My neighbour is moving out.", "I should call my parents.",
+      "My sister is coming to visit."),
+     ("How nice.", "I am sure that means a lot.", "People matter most.", "Tell me about it some day.")),
+    (("I watched the birds for a while.", "The park was beautiful.", "The trees are in bloom.",
+      "I walked along the river.", "I saw a fox in the garden."),
+     ("That sounds calm.", "Nature does one good.", "I would love to see that.", "How lovely.")),
+    (("I am reading a long book.", "There is a new series I like.", "I heard a song from my school days.",
+      "I tried to draw again.", "I have been practising the guitar."),
+     ("Enjoy it.", "That is a good way to relax.", "What do you like about it?", "Good for you.")),
+    (("My knee hurts a little.", "I went for a run.", "I did some stretching this morning.",
+      "I walked up all the stairs.", "I have a slight cold."),
+     ("Look after yourself.", "Take it slowly.", "Your body will thank you.", "Drink enough water.")),
+    (("The cat broke a vase.", "The dog slept on my shoes.", "My plants need more light.", "I repaired the lamp.",
+      "The kitchen is finally tidy."),
+     ("Well, that happens.", "Home is never boring.", "I can picture it.", "At least that is settled.")),
+    (("You are quick today.", "What would I do without you?", "I like talking to you.", "You are a great help.",
+      "Thank you for your patience."),
+     ("Glad to help.", "I enjoy keeping your book.", "Always at your service.", "That is kind of you.")),
+    (("I tried a new soup.", "I burned the rice.", "I cooked for everybody.", "I miss my grandmother's cakes.",
+      "We ate late."),
+     ("Food is a big topic.", "Tell me more.", "Cooking is an art.", "I can almost smell it.")),
+)  # fmt: skip
+
+
+def said_day(rng: random.Random, day: str) -> str:
+    """``2024-05-01``, ``May 1, 2024`` or ``1 May 2024``."""
+    way = rng.random()
+    if way < 0.5:
+        return day
+    when = date.fromisoformat(day)
+    month = _MONTHS[when.month - 1]
+    return f"{month} {when.day}, {when.year}" if way < 0.75 else f"{when.day} {month} {when.year}"
+
+
+def sentence(text: str) -> str:
+    """With a capital letter at its beginning."""
+    return text[0].upper() + text[1:]
+
+
+def _say(rng: random.Random, text: str, opening: float = 0.4, remark: float = 0.0) -> str:
+    said = f"{rng.choice(_OPENINGS)} {text}" if rng.random() < opening else sentence(text)
+    return f"{said} {rng.choice(_REMARKS)}" if rng.random() < remark else said
+
+
+def _noted(rng: random.Random, amount: Decimal, thing: str, echo: float) -> str:
+    if rng.random() < echo:
+        return sentence(rng.choice(_NOTED_AMOUNT).format(a=f"${amount:,f}", x=thing))
+    return rng.choice(_NOTED)
+
+
+def rich_purchase(
+    rng: random.Random, category: str, scene: str, amount: Decimal, days_ago: int, echo: float, asks: float
+) -> Turns:
+    """One purchase; with probability ``asks`` the assistant asks back for the amount or the category."""
+    thing, words = phrase(category, scene), {"x": phrase(category, scene), "a": said_amount(rng, amount)}
+    if days_ago:
+        words["w"] = rng.choice(_DAYS_AGO[days_ago])
+    asks_back = rng.random() < asks
+    if asks_back and rng.random() < 0.5:
+        request = rng.choice(_REQUESTS_EARLIER if days_ago else _REQUESTS).format(**words)
+        return [
+            _say(rng, request),
+            rng.choice(_HOW_MUCH),
+            sentence(rng.choice(_THAT_MUCH).format(**words)),
+            _noted(rng, amount, thing, echo),
+        ]
+    turns = [_say(rng, rng.choice(_EARLIER if days_ago else _STATEMENTS).format(**words), remark=0.3)]
+    if asks_back:
+        guess = category if rng.random() < 0.7 else rng.choice([c for c in CATEGORIES if c != category])
+        turns += [
+            rng.choice(_WHICH_CATEGORY).format(c=guess),
+            rng.choice(_YES if guess == category else _NO).format(c=category),
+        ]
+    return [*turns, _noted(rng, amount, thing, echo)]
+
+
+def rich_two(rng: random.Random, one: tuple[str, str, Decimal], two: tuple[str, str, Decimal]) -> Turns:
+    """Two purchases in one utterance."""
+    words = {
+        "x": phrase(one[0], one[1]), "a": said_amount(rng, one[2]),
+        "y": phrase(two[0], two[1]), "b": said_amount(rng, two[2]),
+    }  # fmt: skip
+    return [_say(rng, rng.choice(_TWO).format(**words), remark=0.2), rng.choice(_NOTED)]
+
+
+def rich_mention(rng: random.Random, kind: str, category: str, scene: str, amount: Decimal) -> Turns:
+    """An amount that must not be counted; ``kind`` is one of `MENTIONS`."""
+    words = {"x": phrase(category, scene), "a": said_amount(rng, amount)}
+    return [_say(rng, rng.choice(_MENTIONS[kind]).format(**words)), rng.choice(_INDEED)]
+
+
+def rich_again(rng: random.Random, category: str, scene: str, amount: Decimal) -> Turns:
+    """A purchase of the same session mentioned once more; it counts once."""
+    words = {"x": phrase(category, scene), "a": said_amount(rng, amount)}
+    return [_say(rng, rng.choice(_AGAIN).format(**words), opening=0.2), rng.choice(_ONCE)]
+
+
+def rich_talk(rng: random.Random) -> Turns:
+    """Nothing of interest to a ledger."""
+    said, heard = rng.choice(_TALK)
+    return [_say(rng, rng.choice(said), opening=0.0), rng.choice(heard)]
+
+
+def rich_revision(rng: random.Random, form: str, words: dict[str, str]) -> Turns:
+    """A change of an earlier entry, see `small_revision`."""
+    text = rng.choice(_REVISED[form]).format(**words)
+    # a late entry has an opening of its own
+    said = _say(rng, text if text.startswith("I ") else text[0].lower() + text[1:], 0.0 if form == "late" else 0.4)
+    return [said, rng.choice(_NOTED if form == "late" else _CHANGED)]
+
+
+MENTIONS = tuple(_MENTIONS)
