@@ -194,8 +194,8 @@ DAYS_AGO = re.compile("|".join(sorted(AGO, key=len, reverse=True)), re.IGNORECAS
 
 # what a revision says of the entry as it was, where it says more than one amount, date or scene
 AS_IT_WAS = {
-    "a": re.compile(r"(?:\bnot|told you|\bthe) @a|, for @a,", re.IGNORECASE),
-    "d": re.compile(r"(?:not on|from) @d"),
+    "a": re.compile(r"(?:\bnot|told you|\bthe) @a|(?<=@d, )@a in all", re.IGNORECASE),
+    "d": re.compile(r"not on @d"),
     "x": re.compile(r"not on @x|@x on @d"),
 }
 
@@ -256,7 +256,7 @@ def check_revision(said: Said, event: Event, entry: Entry) -> None:
     if event.kind == "refund":
         assert bool(re.search("all @a|whole @a", said.shape)) == (event.amount == entry.amount)
     if event.kind in ("amount", "settled"):
-        assert entry.corrected == (event.kind == "settled") == bool(re.search("forget my|told you", said.shape, re.I))
+        assert entry.corrected == (event.kind == "settled") == bool(re.search("corrected|told you", said.shape, re.I))
 
 
 def check_session(session: Session, ledger: Ledger) -> Counter:
@@ -294,7 +294,9 @@ def check_session(session: Session, ledger: Ledger) -> Counter:
                 answers[turn + 2] = events[0]
             else:
                 assert said.amounts == [e.amount for e in events]
-            assert said.scenes == [e.scene for e in events] and not said.dates and len(said.days_ago) <= 1
+            scenes = [e.scene for e in events]
+            assert said.scenes == (scenes[:1] if re.search("twice|two payments for", said.shape) else scenes)
+            assert not said.dates and len(said.days_ago) <= 1
             for e in events:
                 assert e.scene in TAXONOMY[e.category]
                 assert date.fromisoformat(e.date) == date.fromisoformat(session.date) - timedelta(sum(said.days_ago))

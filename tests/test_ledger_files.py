@@ -23,6 +23,7 @@ from uma_lib.runs import RunError, read_json
 
 SAMPLES = [sample(Stream(size, "test", n, 3, TRACKS[track]), per_kind=2)
            for track in TRACKS for size in ("small", "standard", "hard") for n in (1, 6)]  # fmt: skip
+REWRITTEN = sample(Stream("small", "train", 2, 0), sessions=Stream("small", "train", 2, 0), rewritten_by="a model")
 
 
 def refused(call, *arguments) -> str:
@@ -55,6 +56,22 @@ def test_every_format_gives_back_the_samples(tmp_path):
         assert found["context"] == "\n\n".join(one.chunks)
     about = testsets.verify_file(tmp_path / "rl.parquet")
     assert (about["streams"], about["questions"]) == (len(SAMPLES), sum(len(s.questions) for s in SAMPLES))
+
+
+def test_files_say_who_has_rewritten_them(tmp_path, monkeypatch, capsys):
+    both = [REWRITTEN, SAMPLES[0]]
+    digest = files.write_parquet(tmp_path / "a.parquet", both)
+    authors.write_authors(tmp_path / "a.json", both)
+    assert list(files.read_parquet(tmp_path / "a.parquet")) == authors.read_authors(tmp_path / "a.json") == both
+    plain = [sample(Stream("small", "train", 2, 0)), SAMPLES[0]]
+    assert both[0].chunks == plain[0].chunks and digest != files.write_parquet(tmp_path / "b.parquet", plain)
+    for name, said in (("a.parquet", "a model"), ("a.json", "a model"), ("b.parquet", None)):
+        run(monkeypatch, "verify", "--file", tmp_path / name)
+        printed = capsys.readouterr().out
+        assert ("it is no test set" in printed) == (said is not None) and (said or "") in printed
+    for wrong in ({"sessions": ()}, {"rewritten_by": "a model"}, {"sessions": (), "rewritten_by": ""}):
+        with pytest.raises(ValueError, match="rewritten_by"):
+            sample(Stream("small", "train", 2, 0), **wrong)
 
 
 def test_datasets_loads_the_parquet_files_of_a_card_without_network(tmp_path, monkeypatch):
@@ -130,6 +147,7 @@ BAD_ROWS = [
     (("chunks",), ["one"], "chunks has 1 items for 6 sessions"),
     (("dates", 2), "2024-02-30", "dates[2] is '2024-02-30', not a date as YYYY-MM-DD"),
     (("track",), None, "track is None (NoneType), not str"),
+    (("rewritten_by",), "", "rewritten_by is '', not the name of a model"),
     (("events", 1, "kind"), "purchases", "events[1]: unknown kind 'purchases'; did you mean 'purchase'?"),
     (("events", 1, "session"), 6, "events[1]: session is 6, not one of 0 to 5"),
     (("events", 1, "amount"), "1e3", "events[1]: amount is '1e3', not a decimal number"),
@@ -171,8 +189,9 @@ def test_bad_parquet_files_are_refused(tmp_path):
     assert f"{path}: has no 'ledger_qa' in its metadata" in refused(files.read_parquet, path)
     files.write_parquet(path, SAMPLES)
     whole = path.read_bytes()
-    path.write_bytes(whole.replace(b'"version": 1', b'"version": 2'))
-    assert f"{path}: format version is 2" in refused(files.read_parquet, path)
+    path.write_bytes(whole.replace(b'"version": 2', b'"version": 1'))
+    said = f"{path}: format version is 1, this package reads 2; make it again"
+    assert refused(files.read_parquet, path) == refused(testsets.verify_file, path) == said
     middle = len(whole) // 3
     for damaged in (whole[:-9], b"", whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :]):
         path.write_bytes(damaged)
@@ -191,7 +210,9 @@ BAD_TASKS = [
     (("metadata",), [], "metadata is [] (list), not an object with fields"),
     (("metadata", "ledger_qa"), del_, "field 'metadata.ledger_qa' is missing"),
     (("metadata", "ledger_qa", "size"), "smal", "unknown size 'smal'; did you mean 'small'?"),
-    (("metadata", "ledger_qa", "version"), 9, "metadata.ledger_qa: format version is 9"),
+    (("metadata", "ledger_qa", "version"), 1, "metadata.ledger_qa: format version is 1, this package reads 2; make it"),
+    (("metadata", "ledger_qa", "rewritten_by"), "a model", "SHA-256 of the content is"),
+    (("metadata", "ledger_qa", "rewritten_by"), del_, "field 'rewritten_by' is missing"),
     (("metadata", "transaction_events", 0, "amount"), 1.5, "metadata.transaction_events[0].amount does not follow"),
     (("questions", 0, "position"), 2, "questions[0].position does not follow"),
 ]
@@ -311,7 +332,7 @@ def test_a_manifest_that_differs(tmp_path):
         (("sets", 0, "questions"), "7", "sets[0].questions is '7' (str), not int"),
         (("sets", 0), {}, "sets[0]: field 'name' is missing"),
         (("sets", 0, "name"), "x", f"unknown test set '{name}'"),
-        (("version",), 2, "version is 2, this package reads 1"),
+        (("version",), 1, "version is 1, this package reads 2"),
     ):
         path.write_text(json.dumps(changed(manifest, place, value)))
         line = refused(testsets.verify, [name], path)

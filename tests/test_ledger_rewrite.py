@@ -1,4 +1,4 @@
-"""Rewriting: what a server says is checked, kept and counted; the ground truth never changes. All servers are local."""
+"""Rewriting: what a model says is checked and counted, and the ground truth never changes. All servers are local."""
 
 import doctest
 import importlib
@@ -8,20 +8,19 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import contextmanager
 from decimal import Decimal
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from uma_lib.ledger import Stream, language
+from tests.model_server import KEY, completion, server
+from uma_lib.ledger import Stream, authors, files, language, testsets
+from uma_lib.ledger.__main__ import main
 from uma_lib.ledger.rewrite import ASKED, RewriteConfig, Utterance, found, refusal, rewrite, utterances
 from uma_lib.ledger.state import Event
 from uma_lib.ledger.streams import Session
 from uma_lib.runs import RunError, check
 
 rewrite_module = importlib.import_module("uma_lib.ledger.rewrite")
-KEY = "sk-very-secret-0123456789"
 TAXI = "Also, yesterday I paid $12.50 for a taxi."
 SESSION = Session(
     0,
@@ -52,55 +51,11 @@ def line_of(body):
 
 
 def good(text):
-    return f"Please, {text}"
-
-
-def completion(text, ended="stop"):
-    return 200, {"choices": [{"message": {"role": "assistant", "content": text}, "finish_reason": ended}]}
-
-
-@contextmanager
-def server(play):
-    """A server where ``play(body, number of the request, headers)`` gives status and answer; yields URL and bodies."""
-    bodies, lock = [], threading.Lock()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self):
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            with lock:
-                bodies.append(body)
-                number = len(bodies)
-            assert self.path == "/v1/chat/completions"
-            status, answer, *headers = play(body, number, self.headers)
-            data = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
-            self.send_response(status)
-            for name, value in headers:
-                self.send_header(name, value)
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-
-        def log_message(self, *_):
-            pass
-
-    class Server(ThreadingHTTPServer):
-        daemon_threads = True
-
-        def handle_error(self, *_):  # a client that was killed
-            pass
-
-    with Server(("127.0.0.1", 0), Handler) as running:
-        thread = threading.Thread(target=running.serve_forever, args=(0.02,))
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{running.server_port}/v1", bodies
-        finally:
-            running.shutdown()
-            thread.join()
+    return f"Please note: {text}"
 
 
 def config(url, **settings):
-    return RewriteConfig(url, "toy", **{"wait": 0.01, "timeout": 5.0, "tries": 1, **settings})
+    return RewriteConfig(url, "toy", **{"timeout": 5.0, "tries": 1, **settings})
 
 
 def texts(sessions, settings, cache):
@@ -125,10 +80,10 @@ def test_a_good_model_changes_words_and_nothing_else(tmp_path):
             assert (before != after) == (utterance.kind in ASKED), (before, after)
     assert again == alone == [session.text for session in new]
     assert len(bodies) == 2 * asked == 2 * report.requests and cached.requests == 0  # no line was asked for twice
-    assert report.asked == report.rewritten == report.requests + report.cache_hits == cached.cache_hits
+    assert report.asked == report.rewritten == cached.rewritten > report.requests
     assert report.utterances == report.asked + sum(report.untouched.values()) == cached.utterances
-    before, after = report.variety()["3-grams"]
-    assert after > before and json.dumps(report.as_dict()) and f"3-grams {before} -> {after}" in str(report)
+    assert len(report.after) > len(report.before)
+    assert f"3-grams: {len(report.before)} before, {len(report.after)} after" in str(report)
 
 
 @pytest.mark.parametrize(
@@ -156,6 +111,7 @@ def test_a_good_model_changes_words_and_nothing_else(tmp_path):
         (lambda text: f"Here you are:\n{text}", "shape"),
         (lambda text: f'"{text}", she said, "as well."', "shape"),
         (lambda text: text * 4, "too long"),
+        (lambda text: text + " \ud83d", "shape"),
     ],
 )
 def test_a_bad_model_changes_nothing(tmp_path, spoil, why):
@@ -241,70 +197,58 @@ def test_two_purchases_keep_their_amounts():
     assert refusal(same, "I spent $9 on coffee and a movie.") == "order"
 
 
-def test_passing_failures_are_tried_again(tmp_path):
-    failures = [
-        (500, b"oops"), (429, b"slow down", ("Retry-After", "0")), (200, b"<html>"), (200, {"choices": []}),
-        (200, {"choices": [{"message": {"content": 5}}]}), (200, b" " * 1_000_001),
-    ]  # fmt: skip
-
-    def play(body, number, _):
-        return failures[number - 1] if number <= len(failures) else completion(good(line_of(body)))
-
-    with server(play) as (url, bodies):
-        _, report = texts([SESSION], config(url, parallel=1, attempts=7), tmp_path)
-    assert report.rewritten == report.requests == 2 and len(bodies) == len(failures) + 2
+def run(monkeypatch, capsys, *arguments):
+    """What the command prints; the line of the error where there is one."""
+    monkeypatch.setattr(sys, "argv", ["uma_lib.ledger", *map(str, arguments)])
+    try:
+        main()
+    except SystemExit as error:
+        assert len(str(error).splitlines()) == 1
+        return str(error)
+    return capsys.readouterr().out
 
 
-@pytest.mark.parametrize(
-    ("play", "said", "requests"),
-    [
-        (lambda *_: (500, b"out of\nmemory"), "HTTP 500, 'out of memory' (attempt 2); look at the server's log", 2),
-        (lambda *_: (200, b"<html>hello</html>"), "sent no chat completion but '<html>hello</html>' (attempt 2)", 2),
-        (lambda *_: (404, b""), "HTTP 404, nothing; check base_url (most end in /v1) and model", 1),
-        (lambda *a: (401, f"bad {a[2]['Authorization']}".encode()), "'bad Bearer [key]'; put a valid API key", 1),
-        (lambda *_: (302, b"", ("Location", "http://127.0.0.1:9/")), "write the final address as base_url", 1),
-        (lambda *_: time.sleep(0.5) or (200, b""), "no answer in 0.2 s (attempt 2); raise timeout or lower", 2),
-    ],
-)  # fmt: skip
-def test_lasting_failures_say_what_to_change(tmp_path, monkeypatch, play, said, requests):
-    monkeypatch.setenv("TOY_KEY", KEY)
-    with server(play) as (url, bodies):
-        slow = 0.2 if "no answer" in said else 5.0
-        settings = config(url, attempts=2, timeout=slow, parallel=1, key_variable="TOY_KEY")
-        with pytest.raises(RunError) as caught:
-            texts([SESSION], settings, tmp_path)
+STREAMS = ("rewrite", "--size", "standard", "--sessions", 2, "--streams", 2, "--track", "ledger-qa-revised")
+
+
+def test_the_command_writes_files_that_are_marked(tmp_path, monkeypatch, capsys):
+    with server(lambda body, *_: completion(good(line_of(body)))) as (url, bodies):
+        at = ("--base-url", url, "--model", "toy/model", "--cache", tmp_path / "cache")
+        said = run(monkeypatch, capsys, *STREAMS, *at, "--out", tmp_path / "a.parquet", "--per-kind", 2)
         asked = len(bodies)
-    message = str(caught.value)
-    assert message.startswith(f"{url}/chat/completions: ") and said in message and "\n" not in message
-    assert KEY not in message and asked == requests
-    with pytest.raises(RunError, match="cannot be reached: .*; start the server or correct base_url"):
-        texts([SESSION], config(url, attempts=2), tmp_path)  # it is down now
+        again = run(
+            monkeypatch, capsys, *STREAMS, *at, "--out", tmp_path / "a.json.gz", "--format", "authors", "--per-kind", 2,
+            "--parallel", 1,
+        )  # fmt: skip
+    report = said.partition("bytes\n")[2]
+    assert f"{tmp_path}/a.parquet: 2 streams" in said and f"({asked} requests to the server)" in report
+    assert again.partition("bytes\n")[2] == report.replace(f"({asked} requests", "(0 requests") and len(bodies) == asked
+    found = list(files.read_parquet(tmp_path / "a.parquet"))
+    assert found == authors.read_authors(tmp_path / "a.json.gz")
+    for index, one in enumerate(found):
+        plain = files.sample(Stream("standard", "train", 2, index, 0.2), 2)
+        assert one.rewritten_by == "toy/model" and plain.rewritten_by is None and one.chunks != plain.chunks
+        same = ("id", "dates", "events", "questions")
+        assert [getattr(one, name) for name in same] == [getattr(plain, name) for name in same]
+    monkeypatch.setattr(testsets, "load", dict)  # whatever the manifest holds
+    for name in ("a.parquet", "a.json.gz"):
+        assert "in the words of the model 'toy/model': it is no test set" in run(
+            monkeypatch, capsys, "verify", "--file", tmp_path / name
+        )
 
 
-def test_the_key_is_sent_and_nowhere_kept(tmp_path, monkeypatch):
-    monkeypatch.setenv("TOY_KEY", f" {KEY}\n")
-    with server(lambda body, _, headers: completion(f"I was given {headers['Authorization']}")) as (url, _):
-        settings = config(url, key_variable="TOY_KEY")
-        _, report = texts([SESSION], settings, tmp_path)
-    kept = "".join(path.read_text() for path in tmp_path.rglob("*.json"))
-    assert "I was given Bearer [key]" in kept and KEY not in kept + str(report) + repr(settings)
-    for value, said in ((f"{KEY}\nX", "several words"), ("", "is empty")):
-        monkeypatch.setenv("TOY_KEY", value)
-        with pytest.raises(RunError, match=said) as caught:
-            rewrite([SESSION], settings, tmp_path)
-        assert KEY not in str(caught.value)
+def test_a_test_set_of_which_no_word_was_changed_is_no_test_set(tmp_path):
+    stream = Stream("small", "test", 2, 0)
+    with server(lambda body, *_: completion(line_of(body))) as (url, _):
+        sessions, report = rewrite(stream, config(url), tmp_path)
+        one = files.sample(stream, sessions=sessions, rewritten_by="toy")
+    plain = files.sample(stream)
+    assert report.rewritten == 0 and one.chunks == plain.chunks
+    digests = {files.write_parquet(tmp_path / "a.parquet", [sample]) for sample in (one, plain)}
+    assert len(digests) == 2
 
 
-CHILD = """
-import sys
-from uma_lib.ledger import Stream
-from uma_lib.ledger.rewrite import RewriteConfig, rewrite
-config = RewriteConfig(sys.argv[1], "toy", tries=1)
-print(len(list(rewrite(Stream("standard", "test", 4, 1), config, sys.argv[2])[0])))
-"""
-
-
-def test_a_killed_run_goes_on_and_a_damaged_entry_is_asked_again(tmp_path):
+def test_a_killed_command_goes_on_from_the_cache(tmp_path, monkeypatch, capsys):
     enough, over = threading.Event(), threading.Event()
 
     def play(body, number, _):
@@ -314,37 +258,95 @@ def test_a_killed_run_goes_on_and_a_damaged_entry_is_asked_again(tmp_path):
         return completion(good(line_of(body)))
 
     with server(play) as (url, bodies):
-        child = subprocess.Popen([sys.executable, "-c", CHILD, url, str(tmp_path)], stdout=subprocess.PIPE)
-        assert enough.wait(30)
+        at = ("--base-url", url, "--model", "toy")
+        command = [*STREAMS, *at, "--cache", tmp_path / "cache", "--out", tmp_path / "a.parquet"]
+        child = subprocess.Popen([sys.executable, "-m", "uma_lib.ledger", *map(str, command)], stdout=subprocess.PIPE)
+        assert enough.wait(60)
         child.kill()
         assert child.communicate()[0] == b""
         over.set()
         kept = [json.loads(path.read_text())["request"] for path in tmp_path.rglob("*.json")]
-        assert 20 - 4 <= len(kept) <= 20
+        assert 20 - 4 <= len(kept) <= 20 and not (tmp_path / "a.parquet").exists()
         del bodies[:]
-        sessions = list(Stream("standard", "test", 4, 1))
-        whole, report = texts(sessions, config(url), tmp_path)
-        assert not [body for body in bodies if body in kept] and report.requests == len(bodies) > 0
+        said = run(monkeypatch, capsys, *command)
+        assert not [body for body in bodies if body in kept] and f"({len(bodies)} requests" in said
+        whole = (tmp_path / "a.parquet").read_bytes()
         first, second, third, *_ = sorted(tmp_path.rglob("*.json"))
         first.write_bytes(first.read_bytes()[:-30])
         second.write_text('{"request": {}, "reply": "other words", "finish_reason": "stop"}')
         third.write_text("null")
-        repaired, report = texts(sessions, config(url), tmp_path)
-    assert repaired == whole and report.requests == 3
+        assert "(3 requests to the server)" in run(monkeypatch, capsys, *command)
+        assert (tmp_path / "a.parquet").read_bytes() == whole
+        run(monkeypatch, capsys, *STREAMS, *at, "--cache", tmp_path / "new", "--out", tmp_path / "b.parquet")
+    assert (tmp_path / "b.parquet").read_bytes() == whole
+
+
+def test_the_command_says_what_to_change(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("TOY_KEY", KEY)
+    command = (*STREAMS, "--model", "toy", "--cache", tmp_path / "cache", "--out", tmp_path / "a.parquet")
+    others = []
+
+    def failing(*_):
+        return (500, b"oops", ("Retry-After", "0.01"))
+
+    def wrong_key(_, __, headers):
+        return 401, {"error": {"message": f"{headers['Authorization']} is not known"}}
+
+    def slow_down(body, number, _):
+        return (429, b"", ("Retry-After", "1")) if number == 1 else completion(good(line_of(body)))
+
+    def redirect(*_):
+        return 307, b"", ("Location", f"{others[0]}/chat/completions")
+
+    with server(lambda *_: completion("caught")) as (other, caught):
+        others.append(other)
+        for play, wanted in (
+            (failing, "HTTP 500, 'oops'; look at the server's log"),
+            (wrong_key, "[key] is not known\"}}'; put a valid API key into an environment variable"),
+            (redirect, "HTTP 307, nothing; write the final address as base_url"),
+        ):
+            with server(play) as (url, _):
+                key = ("--key-variable", "TOY_KEY", "--attempts", 2)
+                line = run(monkeypatch, capsys, *command, "--base-url", url, *key)
+            assert line.startswith(f"uma_lib.ledger: {url}/chat/completions: ") and wanted in line
+            assert "secret" not in line
+        assert not caught
+    line = run(monkeypatch, capsys, *command, "--base-url", url, "--attempts", 1)
+    assert "Connection refused (attempts: 1); start the server" in line
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    with server(slow_down) as (url, _):
+        began = time.monotonic()
+        assert "0 rewritten" not in run(monkeypatch, capsys, *command, "--base-url", url, "--kinds", "purchase")
+        assert time.monotonic() - began > 1.0
+    for arguments, wanted in (
+        (("--base-url", "http://me:hunter2@host/v1"), "base_url holds credentials"),
+        (("--base-url", url, "--key-variable", "NONE"), "key_variable names an environment variable that is empty"),
+        (("--base-url", url, "--kinds", "talks"), "kinds is ['talks']; name some of purchase, answer, talk"),
+        (("--base-url", url, "--parallel", 0), "parallel is 0; it must be at least 1"),
+        (("--base-url", url, "--format", "rl"), "--format: unknown format 'rl'; known: parquet, authors"),
+        (("--base-url", url, "--size", "big"), "--size: unknown size 'big'"),
+    ):
+        line = run(monkeypatch, capsys, *command, *arguments)
+        assert wanted in line and "hunter2" not in line
+
+
+def test_a_file_that_cannot_be_written_ends_the_requests(tmp_path, monkeypatch, capsys):
+    with server(lambda body, *_: completion(good(line_of(body)))) as (url, bodies):
+        (tmp_path / "a").write_text("")
+        at = ("--base-url", url, "--model", "toy", "--cache", tmp_path / "cache", "--out", tmp_path / "a" / "a.parquet")
+        assert "cannot write" in run(monkeypatch, capsys, *STREAMS, *at)
+        asked = len(bodies)
+        time.sleep(0.2)
+        assert len(bodies) == asked
 
 
 def test_settings_are_checked():
     for settings, said in [
-        ({"base_url": "http://me:hunter2@host/v1"}, "base_url holds credentials"),
-        ({"base_url": "me:hunter2@host/v1"}, "base_url holds credentials"),
-        ({"base_url": "http://host/v1?key=hunter2"}, "leave out everything from the first"),
-        ({"base_url": "localhost:8000"}, "write it like http://localhost:8000/v1"),
         ({"kinds": ["talks"]}, "name some of purchase, answer, talk"),
         ({"parallel": 0}, "parallel is 0; it must be at least 1"),
-        ({"timeout": 0.0}, "timeout must be above 0"),
+        ({"temperature": -0.1}, "temperature is -0.1; it must be at least 0"),
     ]:
-        with pytest.raises(RunError, match=said) as caught:
+        with pytest.raises(RunError, match=said):
             check(RewriteConfig, {"base_url": "http://host/v1", "model": "toy"} | settings)
-        assert "hunter2" not in str(caught.value)
     with pytest.raises(RunError, match="session 0, turn 1: write it as"):
         utterances(Session(0, "", '[x] User said, "a"\n[x] User said, "b"', ()))

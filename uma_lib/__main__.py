@@ -1,7 +1,8 @@
 """The project's command line: ``python -m uma_lib COMMAND``; ``-h`` after any command lists its parameters.
 
 base      make the shipped base model again           train     one reinforcement-learning run
-evaluate  agents by horizon                           pipeline  notebooks 01-05 with a parameter file
+evaluate  agents by horizon                           revisions agents by the rate of revisions, and why they fail
+analyse   habits of a policy before and after RL      pipeline  notebooks 01-05 with a parameter file
 figures   draw the figures from committed results
 """
 
@@ -46,6 +47,11 @@ def run(arguments: argparse.Namespace) -> None:
         from uma_lib.evaluation import run as evaluate
 
         evaluate(check(EvaluationConfig, settings(arguments)), arguments.out)
+    elif arguments.command == "revisions":
+        from uma_lib.revisions import RevisionsConfig
+        from uma_lib.revisions import run as revise
+
+        revise(check(RevisionsConfig, settings(arguments)), arguments.out)
     elif arguments.command == "analyse":
         from uma_lib.analysis import AnalysisConfig
         from uma_lib.analysis import run as analyse
@@ -80,6 +86,7 @@ def parser() -> argparse.ArgumentParser:
         ("base", RUNS / "base"),
         ("train", RUNS / "train"),
         ("evaluate", RUNS / "evaluation"),
+        ("revisions", RUNS / "revisions"),
         ("analyse", RUNS / "analysis"),
     ):
         command = commands.add_parser(name)

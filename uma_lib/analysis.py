@@ -6,9 +6,10 @@ demonstrator's (`demonstrator.Habits`), so the shares say which of its variants 
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from dataclasses import asdict, dataclass
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from pathlib import Path
 
 from uma_lib.demonstrations import true_memory
@@ -20,15 +21,18 @@ from uma_lib.reward import score
 from uma_lib.rollout import Context, Played, Trajectory, ask_question, held_out_contexts, roll_out
 from uma_lib.runs import atomic_write_json
 
+_PART = re.compile(r" *([0-9]+(?:\.[0-9]+)?)(?: [^0-9+]+)? *")  # of an entry: "12", "12.50 coffee"
 RANGED = ("category_range", "categories_range", "total_range", "top_category_range", "largest_range")
 
 
 def amounts_in(value: str) -> Counter[Decimal] | None:
-    """The amounts of a bank entry as a multiset; None if it is written in another way."""
-    try:
-        return Counter(Decimal(part) for part in value.split("+"))
-    except InvalidOperation:
-        return None
+    """The amounts of a bank entry as a multiset; None if it is written in another way.
+
+    >>> amounts_in("12+7") == amounts_in("12 coffee + 7 a taxi") == Counter([Decimal(12), Decimal(7)])
+    True
+    """
+    parts = [_PART.fullmatch(part) for part in value.split("+")]
+    return Counter(Decimal(part[1]) for part in parts) if all(parts) else None
 
 
 def memory_session_habits(session: Session, stored: dict[str, str], before: str, after: str) -> dict[str, bool]:
@@ -103,7 +107,13 @@ def answers_from_truth(
     """Exact match by question kind when the memory is true: what is left is looking up and calculating."""
     asked = [(c, true_memory(c.stream), q) for c in contexts for q in c.questions]
     played = policy.generate(
-        (ask_question(memory, q.text, policy.chat, limits, ("truth", c.name), schema_given) for c, memory, q in asked),
+        (
+            ask_question(
+                memory, q.text, policy.chat, limits, ("truth", c.name), schema_given,
+                scenes=c.stream.size.asks_scenes,
+            )
+            for c, memory, q in asked
+        ),
         temperature=temperature,
     )
     right: dict[str, list[float]] = defaultdict(list)

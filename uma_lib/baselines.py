@@ -1,4 +1,4 @@
-r"""Two agents that read raw sessions instead of a memory: Concat (the newest) and RAG (the best matching).
+r"""Agents that read raw sessions instead of a memory: Concat (the newest) and RAG (the best matching).
 
 Both see the prompt `prompts.reading` and answer in one turn. They have the token budget of one session of the
 memory agent, ``Limits.session_tokens``: the prompt leaves at least `ANSWER_TOKENS` of it to write in. What is
@@ -13,7 +13,8 @@ and what is written is, for example, ``12\n\boxed{12}``.
 
 Source: the baselines of the paper (arXiv 2602.18493, section 4). Deviations: the paper's baselines have
 larger contexts than its agent uses at a time; here the budget is the same, and only whole sessions or
-passages are shown. This module knows nothing of gold answers.
+passages are shown. Concat of no sessions is a floor, the reader that is given the question only. This module
+knows nothing of gold answers.
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ from uma_lib import prompts
 from uma_lib.demonstrator import Demonstrator, Habits, play, read_aloud
 from uma_lib.environment import Limits, Memory, MemorySession, QuestionSession
 from uma_lib.ledger import Question, Stream, money
+from uma_lib.ledger.language import said_scene
 
 SHARES = {"memory": 0.45, "question": 0.41, "reading": 0.14}  # of examples; reading ones are longer
 LIMITS = Limits()
@@ -39,14 +40,15 @@ class Example:
 
 def true_memory(stream: Stream, after: int | None = None) -> Memory:
     """The memory that perfect habits would have kept of the first ``after`` sessions (default: all)."""
-    memory = Memory()
+    memory, scenes = Memory(), stream.size.asks_scenes
     amounts: dict[str, list[str]] = {}
     total = 0
     for e in stream.ledger(after):
-        amounts.setdefault(f"{e.date} {e.category}", []).append(money(e.amount))
+        said = f"{money(e.amount)} {said_scene(e.scene)}" if scenes else money(e.amount)
+        amounts.setdefault(f"{e.date} {e.category}", []).append(said)
         total += e.amount
     for key, parts in amounts.items():
-        memory.bank.add(key, "+".join(parts))
+        memory.bank.add(key, (" + " if scenes else "+").join(parts))
     memory.core.write(f"total {money(total)}")
     return memory
 

@@ -182,10 +182,12 @@ class MemorySession(_Session):
     terminal = "update_core"
     schemas = MEMORY_SCHEMAS
 
-    def __init__(self, memory: Memory, chunk: str, limits: Limits, schema_given: bool = True):
+    def __init__(
+        self, memory: Memory, chunk: str, limits: Limits, schema_given: bool = True, scenes: bool = False
+    ):
         self.memory = memory
         super().__init__(
-            prompts.memory_session(memory.core.text, chunk, schema_given),
+            prompts.memory_session(memory.core.text, chunk, schema_given, scenes),
             _methods(MemoryTools(memory), MEMORY_TOOLS),
             limits,
         )
@@ -214,10 +216,11 @@ class QuestionSession(_Session):
         limits: Limits,
         schema_given: bool = True,
         index: RetrievalIndex | None = None,
+        scenes: bool = False,
     ):
         self.answer: str | None = None
         super().__init__(
-            prompts.question_session(memory.core.text, question, schema_given),
+            prompts.question_session(memory.core.text, question, schema_given, scenes),
             _methods(QuestionTools(memory, index), QUESTION_TOOLS),
             limits,
         )

@@ -11,7 +11,8 @@ doubles nothing. From the parts come ``answers.csv`` (a row a question) and ``su
   shared by the questions that are asked of it.
 
 All language-model agents share the backbone and `Limits`. The memory agents read a stream once and answer all
-its questions from the final memory. Concat and RAG use the base model, which was warm-started on reading too.
+its questions from the final memory. Concat and RAG use the base model, which was warm-started on reading too;
+so does the floor ``question_only``, which is shown nothing of the stream.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from uma_lib.baselines import Passages, Reading, concat_question, rag_question
 from uma_lib.demonstrator import Demonstrator, Habits
 from uma_lib.environment import Limits
 from uma_lib.ledger import SIZES, SPLITS, Question, Stream
+from uma_lib.ledger.testsets import first_streams
 from uma_lib.paths import BASE, REPO
 from uma_lib.policy import Policy, Rollout
 from uma_lib.retrieval import Encoder, MiniLM
@@ -51,7 +53,7 @@ from uma_lib.runs import (
     read_text,
 )
 
-AGENTS = ("uma_base", "concat", "rag", "uma_rl", "demonstrator", "oracle")
+AGENTS = ("uma_base", "concat", "rag", "question_only", "uma_rl", "demonstrator", "oracle")
 COLUMNS = {  # of answers.csv
     "agent": str,
     "seed": int,  # number of the checkpoint
@@ -143,7 +145,7 @@ def evaluate(
     asked = [(stream, stream.questions(config.per_kind)) for stream in streams]
     if agent in ("uma_base", "uma_rl"):
         return _memory_agent(agent, asked, config, policy, seed, progress)
-    if agent in ("concat", "rag"):
+    if agent in ("concat", "rag", "question_only"):
         return _reader(agent, asked, config, policy, encode, progress)
     rows = []
     for number, (stream, questions) in enumerate(asked, start=1):
@@ -182,7 +184,7 @@ def _reader(
 ) -> list[Row]:
     def rollouts() -> Iterator[Rollout[Reading]]:
         for stream, questions in asked:
-            chunks = [session.text for session in stream]
+            chunks = [] if agent == "question_only" else [session.text for session in stream]
             passages = Passages(chunks, encode) if agent == "rag" else None
             key = ("evaluation", config.seed, agent, stream.name)
             for question in questions:
@@ -268,7 +270,7 @@ def summarize(rows: Sequence[Row]) -> dict[str, list[Row]]:
         for kind in ("all", row["kind"]):
             cells[row["agent"], row["horizon"], kind].append(row)
     accuracy = [
-        {"agent": agent, "horizon": horizon, "kind": kind} | _accuracy(cell)
+        {"agent": agent, "horizon": horizon, "kind": kind} | accuracy_of(cell)
         for (agent, horizon, kind), cell in cells.items()
     ]
     tokens = [
@@ -279,7 +281,8 @@ def summarize(rows: Sequence[Row]) -> dict[str, list[Row]]:
     return {"accuracy": accuracy, "tokens": tokens}
 
 
-def _accuracy(cell: list[Row]) -> Row:
+def accuracy_of(cell: Sequence[Row]) -> Row:
+    """Accuracy with its interval and what it is made of, over some rows of one agent at one horizon."""
     checkpoints, streams = (list(dict.fromkeys(row[name] for row in cell)) for name in ("seed", "stream"))
     correct, asked = np.zeros((2, len(checkpoints), len(streams)))
     for row in cell:
@@ -307,14 +310,14 @@ def _tokens(cell: list[Row]) -> Row:
     }
 
 
-def chance(rows: Sequence[Row], size: str) -> list[Row]:
+def chance(rows: Sequence[Row], size: str, revisions: float = 0.0) -> list[Row]:
     """Accuracy of constant answers: to each kind of question the commonest one in 50 training streams."""
     asked = {(row["stream"], row["question"]): row for row in rows}.values()  # once, whichever agents answered
     found = []
     for horizon in dict.fromkeys(row["horizon"] for row in asked):
         golds: dict[str, Counter[str]] = defaultdict(Counter)
         for index in range(50):
-            for question in Stream(size, "train", horizon, index).questions():
+            for question in Stream(size, "train", horizon, index, revisions).questions():
                 golds[question.kind][", ".join(question.gold.values)] += 1
         constant = {kind: counts.most_common(1)[0][0] for kind, counts in golds.items()}
         hits: dict[str, list[bool]] = defaultdict(list)
@@ -338,8 +341,7 @@ def run(config: EvaluationConfig, out: Path) -> dict[str, Any]:
     models that cannot be loaded, and for files that cannot be written.
     """
     folder, summary_path = Run(out), out / "summary.json"
-    models = dict.fromkeys((config.model, *config.trained))
-    folders = {name: REPO / name for name in models if (REPO / name).is_dir()}  # the others are on the hub
+    folders = evaluated_models(config)
     weights = {name: hashes(sorted(place.glob("*.safetensors"))) for name, place in folders.items()}
     folder.start(asdict(config) | {"weights": {name: [*found.values()] for name, found in weights.items()}})
     if folder.complete:
@@ -369,9 +371,7 @@ def run(config: EvaluationConfig, out: Path) -> dict[str, Any]:
                 bar.set_description(f"{agent}, {horizon} sessions", refresh=False)
                 if name is not None and name != loaded:
                     policy, loaded = Policy.load(folders.get(name, name)), name
-                streams = [
-                    Stream(config.size, config.split, horizon, index, config.revisions) for index in range(count)
-                ]
+                streams = first_streams(config.size, config.split, horizon, count, config.revisions)
                 found = evaluate(
                     agent, streams, config, policy=policy, encode=encode, seed=seed, progress=progress
                 )
@@ -380,11 +380,21 @@ def run(config: EvaluationConfig, out: Path) -> dict[str, Any]:
 
     atomic_write_text(out / "answers.csv", _csv(rows))
     summary = {"smoke": config.smoke, "config": asdict(config), **summarize(rows)}
-    summary["chance"] = chance(rows, config.size)
+    summary["chance"] = chance(rows, config.size, config.revisions)
     atomic_write_json(summary_path, summary)
     started = datetime.fromtimestamp(folder.params_path.stat().st_mtime, UTC)
     atomic_write_json(folder.manifest_path, manifest(started, folders.values(), seed=config.seed))
     return read_json(summary_path)
+
+
+def evaluated_models(config: EvaluationConfig) -> dict[str, Path]:
+    """The folders of the models that are not on the hub, by name."""
+    return {name: REPO / name for name in (config.model, *config.trained) if (REPO / name).is_dir()}
+
+
+def read_answers(folder: Path) -> list[Row]:
+    """The rows of a complete evaluation; `RunError` where a file is missing or damaged."""
+    return _read_part(folder / "answers.csv")
 
 
 def _csv(rows: Sequence[Row]) -> str:

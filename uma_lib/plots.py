@@ -36,6 +36,7 @@ AGENTS = {  # label, colour, marker
     "concat": ("Concat", ORANGE, "^"),
     "rag": ("RAG", GREEN, "v"),
     "demonstrator": ("Demonstrator", PURPLE, "D"),
+    "question_only": ("Question only", GREY, "x"),
     "oracle": ("Oracle", BLACK, ""),
 }
 PAPER = {  # methods of the paper; those that this project does not have are grey
@@ -68,6 +69,29 @@ HABITS = {  # those measured in `analysis`
     "exact": "stores a session exactly",
     "ranges": "asks for the right dates",
     "all_categories": "looks at all categories",
+}
+OUTCOMES = {  # of answers that depend on a revision, see `revisions`
+    "right": ("right", BLUE),
+    "ignored": ("right had nothing been revised", ORANGE),
+    "added": ("right had it been a new purchase", PURPLE),
+    "other": ("wrong in another way", "#D9D9D9"),
+}
+FATES = {  # what a memory session did when it was told a revision
+    "applied": ("applied", BLUE),
+    "nothing": ("nothing", ORANGE),
+    "added": ("stored as a purchase", PURPLE),
+    "changed": ("entry changed wrongly", RED),
+    "unknown": ("entry was wrong before", "#D9D9D9"),
+}
+REVISIONS = {
+    "late": "told late",
+    "amount": "amount corrected",
+    "settled": "contradiction settled",
+    "category": "category changed",
+    "date": "date changed",
+    "refund": "refunded",
+    "cancel": "cancelled",
+    "split": "split",
 }
 STYLE = {
     "font.size": 8,
@@ -255,11 +279,91 @@ def tokens_by_horizon(summary: Path) -> Figure:
     return figure
 
 
+def accuracy_by_revisions(results: Path) -> Figure:
+    """Accuracy of every agent by the rate of revisions, a panel a horizon; last, answers that depend on a revision."""
+    found = read_json(results)
+    horizons = found["config"]["horizons"]
+    with mpl.rc_context(STYLE):
+        figure, axes = _figure(PAGE, 2.9, columns=len(horizons) + 1)
+        records = _records(found, "accuracy", depends="all")
+        agents = [agent for agent in AGENTS if agent in set(records["agent"])]
+        rates = sorted(set(records["rate"]))
+        for axis, horizon in zip(axes, horizons, strict=False):
+            for number, agent in enumerate(agents):
+                label, colour, marker = AGENTS[agent]
+                rows = records[(records["agent"] == agent) & (records["horizon"] == horizon)].sort_values("rate")
+                x = rows["rate"] + 0.006 * (number - len(agents) / 2)  # so that bars can be told apart
+                bars = None if agent == "oracle" else _bars(rows)  # right by definition
+                style = {"color": colour, "marker": marker, "label": label, "zorder": _layer(agent)}
+                axis.errorbar(x, rows["accuracy"], bars, elinewidth=0.8, **style)
+            axis.set_title(f"all questions,\n{horizon} sessions")
+            axis.set(xlabel="revisions for each purchase", xticks=rates)
+            _accuracy_axis(axis, "exact match")
+        horizon, axis = horizons[0], axes[-1]
+        both = ("not revised", "revised")
+        parts = {part: _records(found, "accuracy", depends=part, horizon=horizon) for part in both}
+        rate = parts["revised"]["rate"].max()
+        shown = [agent for agent in agents if agent != "oracle"]
+        for place, agent in enumerate(shown):
+            label, colour, marker = AGENTS[agent]
+            rows = pd.concat([part[(part["agent"] == agent) & (part["rate"] == rate)] for part in parts.values()])
+            x = np.arange(2) + 0.08 * (place - (len(shown) - 1) / 2)
+            style = {"color": colour, "marker": marker, "linewidth": 0.8, "elinewidth": 0.8}
+            axis.errorbar(x, rows["accuracy"], _bars(rows), **style)
+        axis.set_xticks(range(2), ["no", "yes"])
+        axis.set(xlabel="answer depends on a revision", xlim=(-0.5, 1.5))
+        axis.set_title(f"{rate:g} revisions a purchase,\n{horizon} sessions")
+        _accuracy_axis(axis, "exact match")
+        handles = axes[0].get_legend_handles_labels()
+        figure.legend(*handles, loc="outside lower center", ncols=len(agents), columnspacing=1, handletextpad=0.3)
+        _face(figure, _sample_note(records), found["smoke"])
+    return figure
+
+
+def revision_failures(results: Path, agent: str = "uma_rl") -> Figure:
+    """What became of answers that depend on a revision, by agent, and of memories that were told one, by its kind.
+
+    At the largest rate of revisions and the shortest horizon; ``agent`` is the one whose memories are shown.
+    """
+    found = read_json(results)
+    horizon, rate = found["config"]["horizons"][0], max(found["config"]["rates"])
+    with mpl.rc_context(STYLE):
+        figure, (left, right) = _figure(PAGE, 2.9, columns=2)
+        outcomes = _records(found, "outcomes", rate=rate, horizon=horizon, kind="any").set_index("agent")
+        agents = [name for name in AGENTS if name in outcomes.index and name != "oracle"]
+        _stacked(left, outcomes.loc[agents], OUTCOMES, "answers", [AGENTS[name][0] for name in agents])
+        left.set_title(f"answers that depend on a revision, {horizon} sessions")
+        fates = _records(found, "memory", rate=rate, agent=agent).set_index("kind")
+        kinds = [kind for kind in REVISIONS if kind in fates.index]
+        _stacked(right, fates.loc[kinds], FATES, "revisions", [REVISIONS[kind] for kind in kinds])
+        right.set_title(f"what {AGENTS[agent][0]} did to its memory")
+        note = f"{rate:g} revisions for each purchase; numbers: answers, revisions; all training seeds together"
+        _face(figure, note, found["smoke"])
+    return figure
+
+
+def _stacked(
+    axis: Axes, counts: pd.DataFrame, parts: Mapping[str, tuple[str, str]], total: str, names: list[str]
+) -> None:
+    """Shares of ``parts`` as one bar a row, with the row's number of cases."""
+    places, begin = np.arange(len(counts))[::-1], np.zeros(len(counts))
+    for part, (label, colour) in parts.items():
+        share = (counts[part] / counts[total]).to_numpy()
+        axis.barh(places, share, left=begin, color=colour, label=label, height=0.75)
+        begin += share
+    axis.set_yticks(places, [f"{name} ({n})" for name, n in zip(names, counts[total], strict=True)])
+    axis.tick_params(axis="y", length=0)
+    axis.xaxis.set_major_formatter(PercentFormatter(1))
+    axis.set_xlim(0, 1)
+    axis.grid(visible=False)
+    _legend(axis, 2)
+
+
 def draw_all(results: Path, folder: Path, smoke: bool = False) -> list[Path]:
     """Every figure from a folder of results; returns the files written.
 
-    It holds ``train/seed*/metrics.csv`` (one run a seed), ``evaluation/summary.json`` and
-    ``habits.json``. Other agents' lines in the learning curve are those of streams of 10 sessions.
+    It holds ``train/seed*/metrics.csv`` (one run a seed), ``evaluation/summary.json``, ``habits.json`` and
+    ``revisions/results.json``. Other agents' lines in the learning curve are those of streams of 10 sessions.
     """
     metrics = sorted(results.glob("train/seed*/metrics.csv"))
     if not metrics:
@@ -274,6 +378,8 @@ def draw_all(results: Path, folder: Path, smoke: bool = False) -> list[Path]:
         "accuracy_by_kind": accuracy_by_kind(summary, 10),
         "tokens_by_horizon": tokens_by_horizon(summary),
         "habits": habits(results / "habits.json", smoke),
+        "accuracy_by_revisions": accuracy_by_revisions(results / "revisions" / "results.json"),
+        "revision_failures": revision_failures(results / "revisions" / "results.json"),
     }
     return [path for name, figure in figures.items() for path in save(figure, name, folder)]
 

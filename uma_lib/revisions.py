@@ -1,26 +1,76 @@
-"""Why answers on revised streams are wrong: what each answer would be right for.
+"""Agents on streams with revisions: accuracy by their rate, what fails, and why.
 
-On the track ``ledger-qa-revised`` a wrong answer often is the right answer to another reading of the stream. Two such
-readings are replayed on the ledger:
+On the track ``ledger-qa-revised`` later sessions correct, refund, cancel, split or move what was recorded before, or
+tell a purchase late. `run` evaluates the same agents on the same streams at several rates of revisions; the rate 0 is
+the plain track. Its ``results.json`` holds
 
-- ``ignored``: nothing that was said about earlier entries was acted on;
-- ``added``: an amount that was said about an earlier entry was taken for a new purchase of that day.
+- ``accuracy``: agent, rate, horizon, ``depends`` ("all", or whether an answer depends on a revision: "revised",
+  "not revised") with accuracy and interval as in `evaluation`;
+- ``outcomes``: what became of the answers that depend on a revision, by agent, rate, horizon and kind of revision. A
+  wrong answer often is the right answer to another reading of the stream (`readings`);
+- ``memory``: what the memory agents did to their memory when they were told a revision, by agent, rate and kind
+  (`fates`): a wrong answer on its own cannot say whether writing or answering went wrong.
+
+The shares of outcomes are lower bounds: an answer with one more mistake in it, such as a slip in a sum, is "other".
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import Any
 
-from uma_lib.ledger import Event, Ledger, Question, Stream
+from uma_lib import evaluation
+from uma_lib.analysis import amounts_in
+from uma_lib.evaluation import EvaluationConfig, Row, accuracy_of, evaluated_models, read_answers
+from uma_lib.ledger import Event, Ledger, Question, Session, Stream
 from uma_lib.ledger.questions import answer
 from uma_lib.ledger.state import PURCHASES
+from uma_lib.ledger.testsets import first_streams
+from uma_lib.policy import Policy
 from uma_lib.reward import score
+from uma_lib.rollout import Context, Trajectory, roll_out
+from uma_lib.runs import Run
+
+KINDS = ("late", "amount", "settled", "category", "date", "refund", "cancel", "split")  # of revisions
+OUTCOMES = ("right", "ignored", "added", "other")
+FATES = ("applied", "nothing", "added", "changed", "unknown")
+
+
+@dataclass(frozen=True)
+class RevisionsConfig(EvaluationConfig):
+    """An evaluation (`EvaluationConfig`) at several rates of revisions; ``revisions`` itself stays 0."""
+
+    rates: tuple[float, ...] = (0.0, 0.1, 0.2, 0.4)  # revisions for each purchase
+    horizons: tuple[int, ...] = (10, 50)
+    streams: tuple[int, ...] = (60, 30)
+    audited: int = 30  # streams of the first horizon whose memories are looked into, at each rate
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.revisions:
+            raise ValueError("revisions must stay 0: name the rates in rates")
+        if not self.rates or len(set(self.rates)) < len(self.rates) or not all(0 <= r <= 1 for r in self.rates):
+            raise ValueError(f"rates must be different numbers between 0 and 1, not {list(self.rates)}")
+        if self.audited < 1:
+            raise ValueError(f"audited is {self.audited}; it must be at least 1")
+
+    def at(self, rate: float) -> EvaluationConfig:
+        """The evaluation at one rate."""
+        values = {field.name: getattr(self, field.name) for field in fields(EvaluationConfig)}
+        return EvaluationConfig(**values | {"revisions": rate})
+
+
+# --- answers ------------------------------------------------------------------------------------------------------
 
 
 def readings(stream: Stream) -> dict[str, Ledger]:
-    """The ledgers of the two wrong readings.
+    """Two wrong readings of a stream, as ledgers.
+
+    ``ignored``: nothing that was said about earlier entries was acted on. ``added``: an amount that was said about
+    another day was taken for a new purchase of the day on which it was said.
 
     >>> stream = Stream("small", "test", 10, 0, revisions=0.5)
     >>> found = readings(stream)
@@ -32,61 +82,205 @@ def readings(stream: Stream) -> dict[str, Ledger]:
         for number, event in enumerate(session.events):
             if event.kind in PURCHASES:
                 ignored.apply(event)
+            if event.kind == "purchase":
                 added.apply(event)
             elif event.amount is not None:
                 of = added.entries[event.revises] if event.revises in added.entries else None
-                category = event.category or (of.category if of else None)
-                if category is None:  # a part of a part: its entry is none of this reading's
+                category, scene = (event.category, event.scene) if event.scene or not of else (of.category, of.scene)
+                if category is None:  # of a part of a part, which is no entry of this reading
                     continue
-                name = f"{session.index}.said{number}"
-                scene = event.scene or of.scene
+                name = event.entry if event.kind == "late" else f"{session.index}.said{number}"
                 added.apply(Event("purchase", session.index, event.turn, name, None, session.date, category, scene,
                                   event.amount))  # fmt: skip
     return {"ignored": ignored, "added": added}
 
 
-def touched(question: Question, stream: Stream) -> set[str]:
-    """The kinds of revisions that the answer depends on: those of entries that match the question or once did."""
-    entries, kinds = stream.state().entries, defaultdict(set)
+def revisions_behind(question: Question, stream: Stream) -> set[str]:
+    """The kinds of revisions that an answer depends on: those of entries that match the question or once did."""
+    kinds: dict[str, set[str]] = defaultdict(set)
     for session in stream:
         for event in session.events:
+            if event.kind != "purchase":
+                kinds[event.entry].add(event.kind)
             if event.revises:
                 kinds[event.revises].add(event.kind)
-                kinds[event.entry].add(event.kind)
+    entries = stream.state().entries
     return {
         kind
-        for name, entry in entries.items()
-        if name in kinds
-        and any(
+        for name, found in kinds.items()
+        if any(
             (question.start is None or question.start <= day <= question.end)
             and (not question.categories or category in question.categories)
-            for day, category, _ in entry.versions
+            and (question.scene is None or question.scene == scene)
+            for day, category, scene in entries[name].versions
         )
-        for kind in kinds[name]
+        for kind in found
     }
 
 
-def explain(rows: Sequence[dict[str, Any]], stream: Stream) -> list[dict[str, Any]]:
+def explain(rows: Sequence[Row], stream: Stream, per_kind: int = 1) -> list[dict[str, Any]]:
     """What became of each answer on one stream.
 
-    rows: those of an evaluation (`evaluation.COLUMNS`) on this stream. Returns a dict a row: ``agent``, ``touched``
-    (kinds of revisions that the answer depends on), ``outcome``: "right", "ignored" or "added" (right for that
-    reading, and for no better one), else "other".
+    rows: those of an evaluation (`evaluation.COLUMNS`) on this stream, with ``per_kind`` questions of each kind.
+    Returns for each ``revised`` (`revisions_behind`) and ``outcome``: "right"; "ignored" or "added" (right for that
+    reading, the first of them where it is right for both); else "other".
     """
-    questions = {question.text: question for question in stream.questions()}
-    ledgers = readings(stream)
-    kinds = {text: touched(question, stream) for text, question in questions.items()}
+    questions = {question.text: question for question in stream.questions(per_kind)}
+    wrong = readings(stream)
+    behind = {text: sorted(revisions_behind(question, stream)) for text, question in questions.items()}
     found = []
     for row in rows:
         q = questions[row["question"]]
-        outcome = "other"
-        if row["correct"]:
-            outcome = "right"
-        else:
-            for name, ledger in ledgers.items():
+        outcome = "right" if row["correct"] else "other"
+        if not row["correct"]:
+            for name, ledger in wrong.items():
                 gold = answer(ledger, q.kind, q.categories, q.start, q.end, q.scene)
                 if gold and score(row["answer"], gold):
                     outcome = name
                     break
-        found.append({"agent": row["agent"], "touched": sorted(kinds[q.text]), "outcome": outcome})
+        found.append({"revised": behind[q.text], "outcome": outcome})
     return found
+
+
+# --- memories -----------------------------------------------------------------------------------------------------
+
+
+def fates(session: Session, before: dict[str, str], after: dict[str, str], truth: Ledger) -> list[tuple[str, str]]:
+    """What a memory session did about each revision that it was told: pairs of a kind and one of `FATES`.
+
+    before, after: the bank; truth: the true ledger before the session, which is brought to its end. Entries are those
+    of the given schema: key "DATE CATEGORY", value amounts. "applied": the entries of the revised purchase are as they
+    should be. "unknown": not so, and the memory had no true entry to begin with. "added": the amount was stored
+    elsewhere. "changed": the entry was changed in another way. "nothing": it stayed as it was.
+    """
+    had = _amounts(truth)
+    told = []
+    for event in session.events:
+        keys = {_key(truth, event.revises)} if event.revises else set()
+        truth.apply(event)
+        keys.add(_key(truth, event.entry))
+        if event.kind != "purchase":
+            told.append((event, keys))
+    has = _amounts(truth)
+    here = Counter(e.amount for e in session.events if e.kind == "purchase")
+    stored: Counter = Counter()
+    for key in after:
+        if before.get(key) != after[key]:
+            stored += (amounts_in(after[key]) or Counter()) - (amounts_in(before.get(key, "")) or Counter())
+    found = []
+    for event, keys in told:
+        if all(amounts_in(after.get(key, "")) == has.get(key) for key in keys):
+            fate = "applied"
+        elif event.revises and any(amounts_in(before.get(key, "")) != had.get(key) for key in keys):
+            fate = "unknown"
+        elif event.amount is not None and (stored - here)[event.amount]:
+            fate = "added"
+        elif any(before.get(key) != after.get(key) for key in keys):
+            fate = "changed"
+        else:
+            fate = "nothing"
+        found.append((event.kind, fate))
+    return found
+
+
+def _key(ledger: Ledger, name: str) -> str:
+    entry = ledger.entries[name]
+    return f"{entry.date} {entry.category}"
+
+
+def _amounts(ledger: Ledger) -> dict[str, Counter]:
+    """The amounts that entries of a true memory hold, by key."""
+    found: dict[str, Counter] = defaultdict(Counter)
+    for entry in ledger.live():
+        found[f"{entry.date} {entry.category}"][entry.amount] += 1
+    return dict(found)
+
+
+def trajectory_fates(stream: Stream, trajectory: Trajectory) -> Iterable[tuple[str, str]]:
+    """`fates` over all sessions of a trajectory."""
+    bank, truth = trajectory.memory.bank, Ledger()
+    versions = [0, *trajectory.versions]
+    for k, session in enumerate(stream):
+        yield from fates(session, bank.at(versions[k]), bank.at(versions[k + 1]), truth)
+
+
+# --- whole evaluations --------------------------------------------------------------------------------------------
+
+
+def run(config: RevisionsConfig, out: Path) -> dict[str, Any]:
+    """Evaluate at every rate into folders below ``out``, or continue there; returns the results."""
+    folder = Run(out)
+    folder.start(asdict(config))
+    if folder.complete:
+        return folder.results()
+    accuracy, outcomes = [], []
+    for rate in config.rates:
+        evaluation.run(config.at(rate), out / f"rate-{rate}")
+        rows = _explained(read_answers(out / f"rate-{rate}"), config.at(rate))
+        accuracy += [{"rate": rate} | record for record in _accuracy(rows)]
+        outcomes += [{"rate": rate} | record for record in _outcomes(rows)]
+    memory = [record for rate in config.rates if rate for record in _memory(config.at(rate), config.audited)]
+    results = {"smoke": config.smoke, "config": asdict(config)}
+    results |= {"accuracy": accuracy, "outcomes": outcomes, "memory": memory}
+    folder.finish(results, device="cpu", seed=config.seed, inputs=evaluated_models(config).values())
+    return results
+
+
+def _explained(rows: list[Row], config: EvaluationConfig) -> list[Row]:
+    by_stream: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        by_stream[row["stream"]].append(row)
+    found = []
+    for horizon, count in zip(config.horizons, config.streams, strict=True):
+        for stream in first_streams(config.size, config.split, horizon, count, config.revisions):
+            of_stream = by_stream[stream.name]
+            explained = explain(of_stream, stream, config.per_kind)
+            found += [row | more for row, more in zip(of_stream, explained, strict=True)]
+    return found
+
+
+def _accuracy(rows: list[Row]) -> list[Row]:
+    cells: dict[tuple, list[Row]] = defaultdict(list)
+    for row in rows:
+        for depends in ("all", "revised" if row["revised"] else "not revised"):
+            cells[row["agent"], row["horizon"], depends].append(row)
+    return [
+        {"agent": agent, "horizon": horizon, "depends": depends} | accuracy_of(cell)
+        for (agent, horizon, depends), cell in cells.items()
+    ]
+
+
+def _outcomes(rows: list[Row]) -> list[Row]:
+    cells: dict[tuple, Counter] = defaultdict(Counter)
+    for row in rows:
+        for kind in ("any", *row["revised"]) if row["revised"] else ():
+            cells[row["agent"], row["horizon"], kind][row["outcome"]] += 1
+    return [
+        {"agent": agent, "horizon": horizon, "kind": kind, "answers": counts.total()}
+        | {outcome: counts[outcome] for outcome in OUTCOMES}
+        for (agent, horizon, kind), counts in cells.items()
+    ]
+
+
+def _memory(config: EvaluationConfig, audited: int) -> list[Row]:
+    """Fates of revisions in new rollouts of the memory agents, on streams of the first horizon."""
+    streams = first_streams(config.size, config.split, config.horizons[0], audited, config.revisions)
+    folders, records = evaluated_models(config), []
+    for agent, models in (("uma_base", [config.model]), ("uma_rl", config.trained)):
+        counts: dict[str, Counter] = defaultdict(Counter)
+        for seed, name in enumerate(models if agent in config.agents else ()):
+            contexts = [Context(stream.name, stream, []) for stream in streams]
+            roll_out(
+                Policy.load(folders.get(name, name)), contexts, 1, config.limits, ("evaluation", config.seed, seed),
+                temperature=config.temperature, schema_given=config.schema_given, slots=config.slots,
+            )  # fmt: skip
+            for context in contexts:
+                for kind, fate in trajectory_fates(context.stream, context.trajectories[0]):
+                    counts[kind][fate] += 1
+        records += [
+            {"agent": agent, "rate": config.revisions, "kind": kind, "revisions": counts[kind].total()}
+            | {fate: counts[kind][fate] for fate in FATES}
+            for kind in KINDS
+            if kind in counts
+        ]
+    return records

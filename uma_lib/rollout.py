@@ -110,9 +110,10 @@ def keep_memory(
     """Phase I: read a stream chunk by chunk; chunks are made only when they are read."""
     memory = Memory(CoreMemory(budget=limits.core_tokens, count=chat.count))
     trajectory = Trajectory(memory, [], [], [])
+    scenes = isinstance(chunks, Stream) and chunks.size.asks_scenes
     for k, chunk in enumerate(chunks):
         text = chunk if isinstance(chunk, str) else chunk.text
-        session = MemorySession(memory, text, limits, schema_given)
+        session = MemorySession(memory, text, limits, schema_given, scenes)
         trajectory.sessions.append((yield from play_session(session, chat, limits, (*key, "memory", k))))
         trajectory.versions.append(memory.bank.snapshot())
         trajectory.cores.append(memory.core.text)
@@ -127,9 +128,10 @@ def ask_question(
     key: Key,
     schema_given: bool = True,
     index: RetrievalIndex | None = None,
+    scenes: bool = False,
 ) -> Rollout[Played[QuestionSession]]:
     """Phase II: answer one question from a final memory, which is shared and stays as it is."""
-    session = QuestionSession(memory, question, limits, schema_given, index)
+    session = QuestionSession(memory, question, limits, schema_given, index, scenes)
     return (yield from play_session(session, chat, limits, (*key, "question", question)))
 
 
@@ -178,7 +180,10 @@ def roll_out(
     )  # fmt: skip
     asked = policy.generate(
         (
-            ask_question(trajectory.memory, question.text, chat, limits, (*key, c.name, i), schema_given)
+            ask_question(
+                trajectory.memory, question.text, chat, limits, (*key, c.name, i), schema_given,
+                scenes=c.stream.size.asks_scenes,
+            )
             for (c, i), trajectory in zip(pairs, kept, strict=True)
             for question in c.questions
         ),

@@ -1,6 +1,7 @@
 """Ledger-QA on the command line: ``python -m uma_lib.ledger COMMAND``; ``-h`` after any command lists its options.
 
 make      write streams to a file: parquet, the authors' JSON, or their training columns
+rewrite   the same streams in the words of a chat model at a server, every line checked
 verify    test sets against the manifest, or a file against its SHA-256 and its own events
 describe  measurements of test sets as JSON
 lock      write the manifest of all test sets
@@ -11,7 +12,10 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import fields
+from itertools import chain, islice
 from pathlib import Path
 
 from tqdm import tqdm
@@ -19,7 +23,7 @@ from tqdm import tqdm
 from uma_lib.ledger import authors, files, testsets
 from uma_lib.ledger.streams import SIZES, SPLITS, TRACKS, Stream
 from uma_lib.paths import DATA
-from uma_lib.runs import RunError, atomic_write_json, atomic_write_text, unknown
+from uma_lib.runs import RunError, atomic_write_json, atomic_write_text, check, read_json, unknown
 
 FORMATS = {
     "parquet": (files.write_parquet, (".parquet",)),
@@ -29,7 +33,30 @@ FORMATS = {
 
 
 def make(arguments: argparse.Namespace) -> None:
-    for what, known in (("track", TRACKS), ("size", SIZES), ("split", SPLITS), ("format", FORMATS)):
+    write, streams = _asked(arguments)
+    bar = tqdm(streams, desc=arguments.out.name, disable=None)
+    write(arguments.out, (files.sample(stream, arguments.per_kind) for stream in bar))
+    print(f"{arguments.out}: {len(streams)} streams, {arguments.out.stat().st_size:,} bytes")
+
+
+def rewrite(arguments: argparse.Namespace) -> None:
+    from uma_lib.ledger import rewrite
+
+    write, streams = _asked(arguments)
+    names = {field.name for field in fields(rewrite.RewriteConfig)}
+    config = check(rewrite.RewriteConfig, {n: value for n, value in vars(arguments).items() if n in names})
+    sessions, report = rewrite.rewrite(chain.from_iterable(streams), config, arguments.cache)
+    with closing(sessions):  # whatever happens, no request goes on
+        total = len(streams) * arguments.sessions
+        bar = iter(tqdm(sessions, desc=arguments.out.name, total=total, unit="session", disable=None))
+        samples = (files.sample(s, arguments.per_kind, islice(bar, len(s)), config.model) for s in streams)
+        write(arguments.out, samples)
+    print(f"{arguments.out}: {len(streams)} streams, {arguments.out.stat().st_size:,} bytes\n{report}")
+
+
+def _asked(arguments: argparse.Namespace) -> tuple[Callable, list[Stream]]:
+    """What `make` and `rewrite` write: the function for the format, and the streams."""
+    for what, known in (("track", TRACKS), ("size", SIZES), ("split", SPLITS), ("format", arguments.formats)):
         if getattr(arguments, what) not in known:
             raise RunError(f"--{what}: {unknown(what, getattr(arguments, what), known)}")
     write, endings = FORMATS[arguments.format]
@@ -38,21 +65,15 @@ def make(arguments: argparse.Namespace) -> None:
     rate = TRACKS[arguments.track] if arguments.revisions is None else arguments.revisions
     if (rate > 0) != (TRACKS[arguments.track] > 0):
         raise RunError(f"--revisions {rate}: 0 is track ledger-qa, more is track ledger-qa-revised")
-    count = testsets.size_of_set(arguments.sessions) if arguments.streams is None else arguments.streams
-    for what, value in (("streams", count), ("per-kind", arguments.per_kind)):
+    number = testsets.size_of_set(arguments.sessions) if arguments.streams is None else arguments.streams
+    for what, value in (("streams", number), ("per-kind", arguments.per_kind)):
         if value < 1:
             raise RunError(f"--{what} {value}: at least 1 is needed")
-
-    def samples() -> Iterator[files.Sample]:
-        for index in tqdm(range(count), desc=arguments.out.name, disable=None):
-            stream = Stream(arguments.size, arguments.split, arguments.sessions, index, revisions=rate)
-            yield files.sample(stream, arguments.per_kind)
-
     try:
-        write(arguments.out, samples())
+        streams = testsets.first_streams(arguments.size, arguments.split, arguments.sessions, number, rate)
     except ValueError as error:  # sessions or revisions out of range
         raise RunError(str(error)) from error
-    print(f"{arguments.out}: {count} streams, {arguments.out.stat().st_size:,} bytes")
+    return write, streams
 
 
 def verify(arguments: argparse.Namespace) -> None:
@@ -69,6 +90,10 @@ def verify(arguments: argparse.Namespace) -> None:
         print("not written by this package: it has no hash, and its answers were not checked")
     elif same:
         print(f"it is the test set {same[0]}")
+    if found["format"] != "rl":
+        read = files.read_parquet if found["format"] == "parquet" else authors.read_authors
+        for name in sorted({one.rewritten_by for one in read(arguments.file)} - {None}):
+            print(f"streams of it are in the words of the model {name!r}: it is no test set")
 
 
 def describe(arguments: argparse.Namespace) -> None:
@@ -87,7 +112,8 @@ def describe(arguments: argparse.Namespace) -> None:
 
 
 def lock(arguments: argparse.Namespace) -> None:
-    before = testsets.load() if testsets.MANIFEST.exists() else {}
+    # whatever its version, what it says of a set is compared with what is written now
+    before = {e["name"]: e for e in read_json(testsets.MANIFEST)["sets"]} if testsets.MANIFEST.exists() else {}
     entries = testsets.lock()["sets"]
     changed = sum(entry["name"] in before and entry != before[entry["name"]] for entry in entries)
     print(f"{testsets.MANIFEST}: {len(entries)} test sets, {changed} of them not as before")
@@ -105,17 +131,23 @@ def parser() -> argparse.ArgumentParser:
         "uma_lib.ledger", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = main.add_subparsers(dest="command", required=True)
-    command = commands.add_parser("make")
-    command.set_defaults(run=make)
-    command.add_argument("--track", default="ledger-qa", help=f"one of {', '.join(TRACKS)}")
-    command.add_argument("--size", default="small", help=f"one of {', '.join(SIZES)}")
-    command.add_argument("--split", default="train", help=f"one of {', '.join(SPLITS)}")
-    command.add_argument("--sessions", type=int, required=True, help="sessions a stream")
-    command.add_argument("--streams", type=int, help="how many streams, from index 0; default: as many as a test set")
-    command.add_argument("--revisions", type=float, help="revisions for each purchase; default: the track's")
-    command.add_argument("--per-kind", type=int, default=1, help="questions of each kind a stream, at most")
-    command.add_argument("--format", default="parquet", help=f"one of {', '.join(FORMATS)}")
-    command.add_argument("--out", type=Path, required=True, metavar="FILE")
+    _stream_options(commands.add_parser("make"), make, tuple(FORMATS))
+    command = commands.add_parser("rewrite")
+    _stream_options(command, rewrite, ("parquet", "authors"))
+    command.add_argument("--base-url", required=True, metavar="URL", help="of the model server, up to and with /v1")
+    command.add_argument("--model", required=True, help="its name at the server")
+    command.add_argument("--cache", type=Path, required=True, metavar="FOLDER", help="keeps every answer")
+    for name, kind, text in (
+        ("--key-variable", str, "environment variable that holds the API key, if the server wants one"),
+        ("--tries", int, "answers asked for until one passes the checks"),
+        ("--temperature", float, "of the model"),
+        ("--max-tokens", int, "of one answer; models that think first need several hundred"),
+        ("--parallel", int, "requests at a time"),
+        ("--timeout", float, "seconds without a sign of the server"),
+        ("--attempts", int, "at a request that fails for a passing reason"),
+    ):  # what is not given keeps the default of RewriteConfig
+        command.add_argument(name, type=kind, default=argparse.SUPPRESS, help=text)
+    command.add_argument("--kinds", nargs="+", default=argparse.SUPPRESS, help="some of purchase, answer, talk")
     command = commands.add_parser("verify")
     command.set_defaults(run=verify)
     command.add_argument("names", nargs="*", metavar="NAME", help=f"such as {testsets.NAMES[2]}; default: all")
@@ -132,6 +164,19 @@ def parser() -> argparse.ArgumentParser:
     command.set_defaults(run=card)
     command.add_argument("--out", type=Path, default=DATA / "ledger_qa_card.md", metavar="FILE")
     return main
+
+
+def _stream_options(command: argparse.ArgumentParser, run: Callable, formats: tuple[str, ...]) -> None:
+    command.set_defaults(run=run, formats=formats)
+    command.add_argument("--track", default="ledger-qa", help=f"one of {', '.join(TRACKS)}")
+    command.add_argument("--size", default="small", help=f"one of {', '.join(SIZES)}")
+    command.add_argument("--split", default="train", help=f"one of {', '.join(SPLITS)}")
+    command.add_argument("--sessions", type=int, required=True, help="sessions a stream")
+    command.add_argument("--streams", type=int, help="how many streams, from the first; default: as many as a test set")
+    command.add_argument("--revisions", type=float, help="revisions for each purchase; default: the track's")
+    command.add_argument("--per-kind", type=int, default=1, help="questions of each kind a stream, at most")
+    command.add_argument("--format", default="parquet", help=f"one of {', '.join(formats)}")
+    command.add_argument("--out", type=Path, required=True, metavar="FILE")
 
 
 def main() -> None:

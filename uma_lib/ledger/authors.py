@@ -104,7 +104,7 @@ def _task(sample: Sample) -> dict[str, Any]:
     """A sample as a task of the authors, with our fields beside theirs."""
     values = row(sample)
     live = sample.ledger().live()
-    ours = {n: values[n] for n in ("track", "size", "split", "sessions", "index", "revisions", "dates", "events")}
+    ours = {name: values[name] for name in ROW if name not in ("id", "chunks", "questions")}  # which the task has
     return {
         "task_id": sample.id,
         "questions": [
@@ -229,7 +229,7 @@ def _foreign(task: dict[str, Any], metadata: dict[str, Any], where: str) -> Samp
         session = dates.index(t["date"])
         events.append(Event("purchase", session, 0, f"{session}.{k}", None, t["date"], t["scene"],
                             str(t.get("subscene") or ""), Decimal(str(t["amount"]))))  # fmt: skip
-    return Sample(task["task_id"], None, None, None, None, None, dates, tuple(task["chunks"]), tuple(events),
+    return Sample(task["task_id"], None, None, None, None, None, None, dates, tuple(task["chunks"]), tuple(events),
                   tuple(questions))  # fmt: skip
 
 

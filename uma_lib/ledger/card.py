@@ -10,7 +10,6 @@ import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from decimal import Decimal
 from typing import Any
 
 import yaml
@@ -20,7 +19,6 @@ from uma_lib.ledger import files, testsets
 from uma_lib.ledger.language import CATEGORIES, TAXONOMY, the
 from uma_lib.ledger.questions import ALL_KINDS, Question
 from uma_lib.ledger.streams import SIZES, TRACKS, Session, Stream
-from uma_lib.reward import parse_amount, score
 
 TRAINING_STREAMS = 20  # in which templates of a test set are looked for
 
@@ -65,28 +63,6 @@ def user_lines(session: Session) -> list[str]:
     """What the user says, without date and speaker."""
     begin = f'[{session.date}] User said, "'
     return [line[len(begin) : -1] for line in session.text.split("\n") if line.startswith(begin)]
-
-
-def best_constant(questions: Sequence[Question]) -> dict[str, Any]:
-    """The one answer that is right most often, and its accuracy.
-
-    It is chosen on the same questions, so it is an upper bound for any constant that is chosen without seeing them.
-    """
-    counts: Counter = Counter()
-    for q in questions:
-        values = q.gold.values
-        counts[parse_amount(values[0]) if q.gold.kind == "amount" else frozenset(values)] += 1
-    best = max(counts.values())
-    value = next(value for value, n in counts.items() if n == best)
-    text = f"{value:f}" if isinstance(value, Decimal) else ", ".join(sorted(value))
-    return {"answer": text, "accuracy": sum(score(text, q.gold) for q in questions) / len(questions)}
-
-
-def constants(questions: Iterable[Question]) -> dict[str, dict[str, Any]]:
-    """`best_constant` of each kind of question, and of all together."""
-    questions = list(questions)
-    by_kind = {kind: [q for q in questions if q.kind == kind] for kind in ALL_KINDS}
-    return {kind: best_constant(asked) for kind, asked in by_kind.items() if asked} | {"all": best_constant(questions)}
 
 
 def describe(name: str) -> dict[str, Any]:
@@ -149,7 +125,7 @@ def describe(name: str) -> dict[str, Any]:
         },
         "events": dict(events.most_common()),
         "category_unsaid": unsaid / named,
-        "best_constants": constants(questions),
+        "best_constants": testsets.constants(questions),
         "variety": {
             "user_lines": lines_in_all,
             "user_words": words_in_all,
@@ -175,6 +151,7 @@ _FIELDS = {
     "sessions": "number of sessions",
     "index": "number of the stream; with the fields above it is the seed",
     "revisions": "revisions of earlier entries for each purchase",
+    "rewritten_by": "model that has put the dialogues in other words; null in the test sets",
     "dates": "day of each session",
     "chunks": "dialogue of each session: what is read",
     "events": "everything that changes the ledger, in order",

@@ -1,6 +1,7 @@
 """Ledger-QA in files: one row a stream, as parquet that Hugging Face `datasets` can load.
 
     id, track, size, split, sessions, index, revisions   which stream it is; with the generator this is all one needs
+    rewritten_by                                         model that has put the dialogues in other words, if any
     dates, chunks                                        one a session; a chunk is the dialogue that an agent reads
     events                                               everything that changes the ledger, with session and turn
     questions                                            with typed answers and the sessions that they depend on
@@ -36,7 +37,7 @@ from uma_lib.ledger.streams import SIZES, SPLITS, TRACKS, Session, Stream
 from uma_lib.reward import Gold
 from uma_lib.runs import RunError, file_error, type_name, unknown
 
-VERSION = 1  # of the format
+VERSION = 2  # of the format
 # A row group is written and read at once: enough rows of short streams, not too much text of long ones.
 GROUP_ROWS, GROUP_CHARACTERS = 1000, 1 << 24
 
@@ -50,7 +51,7 @@ QUESTION = {
 }  # fmt: skip
 ROW = {
     "id": str, "track": str, "size": str, "split": str, "sessions": int, "index": int, "revisions": float,
-    "dates": [str], "chunks": [str], "events": [EVENT], "questions": [QUESTION],
+    "rewritten_by": str | None, "dates": [str], "chunks": [str], "events": [EVENT], "questions": [QUESTION],
 }  # fmt: skip
 T = TypeVar("T")
 _ISO = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
@@ -69,6 +70,7 @@ class Sample:
     split: str | None
     index: int | None
     revisions: float | None  # for each purchase
+    rewritten_by: str | None  # name of the model that has put the chunks in other words; None: as this package says it
     dates: tuple[str, ...]  # one a session, YYYY-MM-DD
     chunks: tuple[str, ...]  # what an agent reads, one a session
     events: tuple[Event, ...]
@@ -82,16 +84,23 @@ class Sample:
         return ledger
 
 
-def sample(stream: Stream, per_kind: int = 1, sessions: Iterable[Session] | None = None) -> Sample:
-    """A stream with at most ``per_kind`` questions of each kind; ``sessions``: the same ones in other words.
+def sample(
+    stream: Stream, per_kind: int = 1, sessions: Iterable[Session] | None = None, rewritten_by: str | None = None
+) -> Sample:
+    """A stream with at most ``per_kind`` questions of each kind.
+
+    sessions, rewritten_by: the same sessions in the words of a model, and its name; ValueError for one without the
+    other, so that no rewritten stream passes for the original.
 
     >>> one = sample(Stream("small", "test", sessions=2, index=0))
     >>> one.id, len(one.chunks), len(one.questions)
     ('ledger-qa/small/test/2/0', 2, 8)
     """
+    if (sessions is None) != (not rewritten_by):
+        raise ValueError("sessions in other words need rewritten_by, and rewritten_by needs them")
     sessions = list(stream if sessions is None else sessions)
     return Sample(
-        stream.name, stream.track, stream.size.name, stream.split, stream.index, float(stream.revisions),
+        stream.name, stream.track, stream.size.name, stream.split, stream.index, float(stream.revisions), rewritten_by,
         tuple(s.date for s in sessions), tuple(s.text for s in sessions), tuple(e for s in sessions for e in s.events),
         tuple(stream.questions(per_kind)),
     )  # fmt: skip
@@ -104,7 +113,7 @@ def row(sample: Sample) -> dict[str, Any]:
     return {
         "id": sample.id, "track": sample.track, "size": sample.size, "split": sample.split,
         "sessions": len(sample.chunks), "index": sample.index, "revisions": sample.revisions,
-        "dates": list(sample.dates), "chunks": list(sample.chunks),
+        "rewritten_by": sample.rewritten_by, "dates": list(sample.dates), "chunks": list(sample.chunks),
         "events": [_event_row(event) for event in sample.events],
         "questions": [_question_row(question) for question in sample.questions],
     }  # fmt: skip
@@ -135,6 +144,7 @@ def from_row(values: dict[str, Any], where: str) -> Sample:
         ("sessions", n >= 1, "at least 1"),
         ("index", values["index"] >= 0, "at least 0"),
         ("id", values["id"] == name, repr(name)),
+        ("rewritten_by", values["rewritten_by"] != "", "the name of a model"),
         ("revisions", 0 <= values["revisions"] <= 1, "between 0 and 1"),
         ("revisions", (values["revisions"] > 0) == (TRACKS[values["track"]] > 0), f"that of track {values['track']}"),
     ):
@@ -150,7 +160,7 @@ def from_row(values: dict[str, Any], where: str) -> Sample:
     questions = tuple(_question(q, n, f"{where}: questions[{k}]") for k, q in enumerate(values["questions"]))
     return Sample(
         values["id"], values["track"], values["size"], values["split"], values["index"], values["revisions"],
-        tuple(values["dates"]), tuple(values["chunks"]), events, questions,
+        values["rewritten_by"], tuple(values["dates"]), tuple(values["chunks"]), events, questions,
     )  # fmt: skip
 
 

@@ -39,7 +39,6 @@ REVISED_KINDS = (
 )
 ALL_KINDS = (*QUESTION_KINDS, "scene_date", *REVISED_KINDS)
 ASKED_ONCE = ("grand_total", "refunded_total", "cancelled_count")
-COUNTED_FROM = 12  # cancelled entries: small counts are easy to guess
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,13 +150,10 @@ class _Questioner:
     @cached_property
     def _countable(self) -> list[str]:
         """Categories whose busiest dates can be asked for."""
-        counts: dict[str, Counter] = {}
-        for e in self.live:
-            counts.setdefault(e.category, Counter())[e.date] += 1
+        counts, tops = _counts(self.live)
         # whether a purchase that was refunded in full is a transaction, people do not agree on
-        unclear = {e.category for e in self.ledger.entries.values() if e.refunded and not e.amount}
-        tops = {c: [d for d, n in dates.items() if n == max(dates.values())] for c, dates in counts.items()}
-        fair = [c for c in tops if len(tops[c]) <= 3 and c not in unclear]
+        other = _counts([e for e in self.ledger.entries.values() if not e.cancelled])[1]
+        fair = [c for c in tops if len(tops[c]) <= 3 and tops[c] == other[c]]
         # a category bought at most once a day has nothing to count: asked only where there is no other
         return [c for c in fair if max(counts[c].values()) > 1] or fair
 
@@ -195,10 +191,8 @@ class _Questioner:
         touched = {k for e in self.ledger.entries.values() if e.refunded for k in e.sessions}
         return self._question("refunded_total", text, sessions=tuple(sorted(touched)))
 
-    def _cancelled_count(self, rng: random.Random) -> Question | None:
-        if self.ledger.cancelled < COUNTED_FROM:
-            return None
-        text = rng.choice(("How many entries were cancelled?", "How many purchases did I cancel?"))
+    def _cancelled_count(self, rng: random.Random) -> Question:
+        text = "How many entries were cancelled?"
         touched = {k for e in self.ledger.entries.values() if e.cancelled for k in e.sessions}
         return self._question("cancelled_count", text, sessions=tuple(sorted(touched)))
 
@@ -253,9 +247,17 @@ class _Questioner:
         return self._question("top_category_range", text, (), start, end)
 
     def _largest_range(self, rng: random.Random) -> Question | None:
-        start, end, _ = self._range(rng)
+        start, end, inside = self._range(rng)
         text = rng.choice((f"What was my largest single expense from {start} to {end}?",
                            f"What is the largest amount I paid at once from {start} to {end}?"))  # fmt: skip
+        if any(e.part_of or e.split or e.refunded for e in inside):
+            # "at once" more was paid than counts now, and the parts of a payment might be meant together
+            text = f"What was my largest single expense from {start} to {end}?"
+            payments: Counter = Counter()
+            for e in inside:
+                payments[e.part_of or e.name] += e.amount
+            if max(payments.values()) != max(e.amount for e in inside):
+                return None
         return self._question("largest_range", text, (), start, end)
 
     def _sessions(
@@ -280,6 +282,14 @@ class _Questioner:
     def _pasts(self) -> list[tuple[set[str], set[str], set[str], list[int]]]:
         """Of every entry all dates, categories and scenes that it ever had, and its sessions."""
         return [(*map(set, zip(*e.versions, strict=True)), e.sessions) for e in self.ledger.entries.values()]
+
+
+def _counts(entries: list[Entry]) -> tuple[dict[str, Counter], dict[str, set[str]]]:
+    """Of every category the number of entries by date, and the dates that have the most."""
+    counts: dict[str, Counter] = {}
+    for e in entries:
+        counts.setdefault(e.category, Counter())[e.date] += 1
+    return counts, {c: {d for d, n in dates.items() if n == max(dates.values())} for c, dates in counts.items()}
 
 
 def _top_categories(entries: list[Entry]) -> tuple[str, ...]:

@@ -7,10 +7,9 @@ there. The ground truth (expenses, events, turns, questions) is never touched.
     [2024-05-01] User said, "Also, I spent $12.50 on a taxi."
     [2024-05-01] User said, "I took a taxi and it was $12.50."      # the same, rewritten
 
-One utterance at a time. A model that is asked for a whole dialogue has to copy a dozen amounts and keep turns apart,
-and one slip throws everything away: with nine lines in ten right, a dialogue of 20 would survive one time in eight. A
-single line, with the words to keep named beside it, costs one line when it fails, keeps the shape, the number and the
-order of turns by construction, and can be cached: the same line comes back in many dialogues.
+One utterance at a time: with nine lines in ten right, a whole dialogue of 20 would survive one time in eight. A single
+line, with the words to keep named beside it, costs one line when it fails, keeps the number and order of turns by
+construction, and can be cached: the same line comes back in many dialogues.
 
 No check can prove that a line still means the same. So the rule is conservative:
 
@@ -22,43 +21,36 @@ No check can prove that a line still means the same. So the rule is conservative
   questions stay questions, and the user stays the speaker.
 
 What fails stays as it was and is counted by reason. Not checked: grammar, taste, and whether small talk keeps its
-topic; read some lines before you use them. This module knows nothing of agents, and imports no torch.
+topic; read some lines before you use them.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
-import http.client
-import json
-import os
 import re
-import threading
 import unicodedata
-import urllib.error
-import urllib.request
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
 
+from uma_lib.ledger import language
 from uma_lib.ledger.language import CATEGORIES, TAXONOMY
 from uma_lib.ledger.streams import Session
-from uma_lib.runs import RunError, atomic_write_json, read_json
+from uma_lib.runs import RunError
+from uma_lib.server import Server
 
 ASKED = ("purchase", "answer", "talk")  # kinds of utterances that may be rewritten, see `utterances`
-LONGEST_BODY = 1_000_000  # bytes that are read of any answer
-LONGEST_WAIT = 60.0  # seconds between two attempts, whatever the server asks for
 
 
 @dataclass(frozen=True, slots=True)
 class RewriteConfig:
-    """Which server, and how it is asked.
+    """Which server, and what is asked for.
 
-    >>> RewriteConfig("http://localhost:8000/v1", "qwen3-4b").url
-    'http://localhost:8000/v1/chat/completions'
+    >>> RewriteConfig("http://localhost:8000/v1", "qwen3-4b").kinds
+    ('purchase', 'answer', 'talk')
     """
 
     base_url: str  # up to and with /v1
@@ -72,50 +64,32 @@ class RewriteConfig:
     parallel: int = 4  # requests at a time
     timeout: float = 120.0  # seconds without a sign of the server
     attempts: int = 5  # at a request that fails for a passing reason
-    wait: float = 1.0  # seconds before the second attempt; doubled for each further one
 
     def __post_init__(self) -> None:
-        # no message quotes the URL before it is known to hold no password
-        if "@" in self.base_url:
-            raise ValueError("base_url holds credentials; name the variable that holds the key in key_variable")
-        if re.search("[?#]", self.base_url):
-            raise ValueError("base_url goes on after the path; leave out everything from the first ? or # on")
-        if not re.fullmatch(r"https?://([\w.-]+|\[[0-9a-fA-F:]+\])(:\d{1,5})?(/[!-~]*)?", self.base_url):
-            raise ValueError(f"base_url is {self.base_url!r}; write it like http://localhost:8000/v1")
         if not self.kinds or set(self.kinds) - set(ASKED):
             raise ValueError(f"kinds is {list(self.kinds)}; name some of {', '.join(ASKED)}")
-        for name in ("variants", "tries", "max_tokens", "parallel", "attempts"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        if min(self.temperature, self.wait) < 0 or self.timeout <= 0:
-            raise ValueError("temperature and wait must not be negative, and timeout must be above 0")
-
-    @property
-    def url(self) -> str:
-        return f"{self.base_url.rstrip('/')}/chat/completions"
+        for name, least in {"variants": 1, "tries": 1, "max_tokens": 1, "parallel": 1, "temperature": 0}.items():
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {least}")
 
 
 # --- facts in a text ----------------------------------------------------------------------------------------------
 
-_ONES = "one two three four five six seven eight nine".split()
-_TEENS = "ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen".split()
-_TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
-_VALUES = {word: n for n, word in enumerate(_ONES + _TEENS, start=1)} | {w: 10 * n for n, w in enumerate(_TENS, 2)}
-_MONTHS = "January February March April May June July August September October November December".split()
+_NUMBERS = {language.spoken(Decimal(n)).partition(" ")[0]: n for n in range(1, 100)}  # "one" to "ninety-nine"
 
 
 def _any(words: Iterable[str]) -> str:
-    """A pattern for one of ``words``, the longest that fits."""
-    return "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True))
+    """A pattern for one of ``words``, the longest that fits; a hyphen may be a blank."""
+    return "|".join(re.escape(word).replace(r"\-", "[ -]") for word in sorted(words, key=len, reverse=True))
 
 
-_TWO_DIGITS = rf"(?:(?:{_any(_TENS)})(?:[ -](?:{_any(_ONES)}))?|{_any(_TEENS)})"  # ten to ninety-nine
-_WORD = rf"\b(?:{_TWO_DIGITS}|{_any(_ONES)})\b"  # as `language.spoken` says it
+_WORD = rf"\b(?:{_any(_NUMBERS)})\b"
+_TWO_DIGITS = rf"(?:{_any(word for word, n in _NUMBERS.items() if n > 9)})"
 _DIGITS = r"(?:\d{1,3}(?:,\d{3})+|\d+)"
 _START, _END = r"(?<![\w.,$-])(?<!\$ )", r"(?![\w%]|[.,]\d)"  # no part of "1.5k", "-2", "1,50" or "C$2"
 _FIGURE = rf"{_START}{_DIGITS}(?:\.\d+)?{_END}"
 _DOLLARS = r"(?:US )?(?:dollars?|bucks?|USD)\b"
-_MONTH = rf"(?-i:{_any(_MONTHS)})"  # "may" is no month
+_MONTH = rf"(?-i:{_any(language._MONTHS)})"  # "may" is no month
 _WEEKDAY = r"(?:mon|tues|wednes|thurs|fri|satur|sun)days?"
 _THINGS = {
     said.removeprefix("a ").removeprefix("an ").removeprefix("the ")
@@ -172,13 +146,12 @@ def found(text: str) -> list[Fact]:
 
 
 def _value(kind: str, said: str) -> Decimal | str:
-    if kind in ("thing", "category"):
-        return said
     if kind == "day":
         said = re.sub(_WORD, lambda m: str(_number(m[0])), said)
         if full := re.fullmatch(r"(?:(\d+)\w* (?:of )?([a-z]+)|([a-z]+) (\d+)\w*),? (\d{4})", said):
-            day, month = int(full[1] or full[4]), _MONTHS.index((full[2] or full[3]).capitalize()) + 1
+            day, month = int(full[1] or full[4]), language._MONTHS.index((full[2] or full[3]).capitalize()) + 1
             return f"{full[5]}-{month:02}-{day:02}"
+    if kind in ("day", "thing", "category"):
         return said
     figures = re.findall(rf"{_WORD}|\d[\d,]*(?:\.\d+)?", said)
     if kind == "number":
@@ -193,7 +166,7 @@ def _number(figure: str) -> Decimal:
     """`Decimal` of "1,204.5", "twelve" or "ninety-nine"."""
     if figure[0].isdigit():
         return Decimal(figure.replace(",", ""))
-    return Decimal(sum(_VALUES[word] for word in re.split("[ -]", figure)))
+    return Decimal(_NUMBERS[figure.replace(" ", "-")])
 
 
 # --- what may be rewritten, and whether it still says the same ----------------------------------------------------
@@ -261,16 +234,13 @@ def utterances(session: Session) -> list[Utterance]:
     for n in range(0, len(lines), 2):
         events = {event.kind for event in session.events if event.turn == n}
         if any(expense.turn == n for expense in session.mentioned):
-            pair = ["unpaid amount"] * 2
+            kinds += ["unpaid amount"] * 2
         elif events == {"purchase"}:
-            pair = ["purchase", "follow-up" if any(told[n + 1 : n + 2]) else "answer"]
+            kinds += ["purchase", "follow-up" if any(told[n + 1 : n + 2]) else "answer"]
         elif events:
-            pair = ["revision"] * 2
-        elif any(told[max(0, n - 1) : n + 2]):  # said again, or an answer to what the assistant asked
-            pair = ["follow-up"] * 2
-        else:
-            pair = ["talk"] * 2
-        kinds += pair
+            kinds += ["revision"] * 2
+        else:  # a fact here was said before, or answers what the assistant has asked
+            kinds += ["follow-up" if any(told[max(0, n - 1) : n + 2]) else "talk"] * 2
     return [Utterance(*parts) for parts in zip(speakers, texts, kinds, strict=False)]
 
 
@@ -284,8 +254,8 @@ def refusal(old: Utterance, new: str) -> str | None:
     """
     if not new:
         return "empty"
-    if not new.isprintable() or re.search(r'["\[\]{}<>|*]|\b(?:User|Assistant):', new):
-        return "shape"  # several lines, a list, a label, talk about the task
+    if not new.isprintable() or re.search(r'["\[\]{}<>|*\ufffd]|\b(?:User|Assistant):', new):
+        return "shape"  # several lines, a list, a label, broken characters, talk about the task
     if len(new) > 2 * len(old.text) + 80:
         return "too long"
     if new == old.text:
@@ -307,10 +277,9 @@ def refusal(old: Utterance, new: str) -> str | None:
     if has[0] - had[0] or has[1] - had[1]:
         return "meaning"
     had, has = old.text.lower(), new.lower()
-    by_user = old.speaker == "User"
-    if ("?" in had) != ("?" in has) and not ("?" in has and by_user and _POLITE.search(has)):
+    if ("?" in had) != ("?" in has) and not ("?" in has and old.speaker == "User" and _POLITE.search(has)):
         return "question"
-    if by_user:
+    if old.speaker == "User":
         spoke = _SPEAKER.search(has) or old.kind == "talk" and not _SPEAKER.search(had)
         you = [bool(_OTHER.search(_POLITE.sub(" ", text))) for text in (had, has)]
         if not spoke or you[0] != you[1]:
@@ -351,8 +320,9 @@ _EXAMPLES = {  # shown before the line: what is meant by rewriting it, and not a
 
 
 def request(utterance: Utterance, config: RewriteConfig, seed: int) -> dict:
-    """What is posted for one utterance. The hash of all of it is the key of the cache."""
+    """What is posted for one utterance."""
     shown, better, keep = _EXAMPLES[utterance.kind]
+    shown_by = "Assistant" if utterance.kind == "answer" else "User"
     wanted = dict.fromkeys(fact.words for fact in found(utterance.text) if fact.kind != "number")
     manner = _MANNERS[seed % config.variants % len(_MANNERS)]
 
@@ -360,19 +330,14 @@ def request(utterance: Utterance, config: RewriteConfig, seed: int) -> dict:
         kept = f"\nKeep these words: {keep}" if keep else ""
         return f"Say it {manner}, with other words and the same meaning.{kept}\n{speaker}: {text}"
 
-    speaker = "Assistant" if utterance.kind == "answer" else "User"
-    return {
-        "model": config.model,
-        "messages": [
-            {"role": "system", "content": _SYSTEM},
-            {"role": "user", "content": ask(speaker, shown, keep)},
-            {"role": "assistant", "content": better},
-            {"role": "user", "content": ask(utterance.speaker, utterance.text, ", ".join(wanted))},
-        ],
-        "temperature": config.temperature,
-        "max_tokens": config.max_tokens,
-        "seed": seed,
-    }
+    messages = [
+        {"role": "system", "content": _SYSTEM},
+        {"role": "user", "content": ask(shown_by, shown, keep)},
+        {"role": "assistant", "content": better},
+        {"role": "user", "content": ask(utterance.speaker, utterance.text, ", ".join(wanted))},
+    ]
+    settings = {"temperature": config.temperature, "max_tokens": config.max_tokens, "seed": seed}
+    return {"model": config.model, "messages": messages, **settings}
 
 
 def _line(reply: str) -> str:
@@ -383,148 +348,6 @@ def _line(reply: str) -> str:
         if len(text) > 1 and text[0] == left and text[-1] == right:
             text = text[1:-1].strip()
     return text
-
-
-# --- the server ---------------------------------------------------------------------------------------------------
-
-
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A redirect would turn the POST into a GET and take the key to another host."""
-
-    def redirect_request(self, *_) -> None:
-        return None
-
-
-class _Transient(Exception):
-    """A failure that may be gone at the next attempt: what happened, what to change, seconds to wait if known."""
-
-
-class _Server:
-    """One address, asked from several threads. The key stands in no message and in no answer that is handed on."""
-
-    def __init__(self, config: RewriteConfig):
-        self.config = config
-        self.stop = threading.Event()  # set when nobody waits for answers any more, or one request has failed for good
-        self._failed = RunError("stopped")
-        self._open = urllib.request.build_opener(_NoRedirect).open
-        self._key = ""
-        if config.key_variable:
-            # no message quotes the name: somebody will put the key itself there
-            self._key = os.environ.get(config.key_variable, "").strip()
-            if not self._key:
-                raise RunError("key_variable names an environment variable that is empty; put the API key into it")
-            if re.search(r"[^!-~]", self._key):  # http.client would quote the whole header in its error
-                raise RunError("the environment variable named by key_variable holds no API key but several words")
-
-    def ask(self, body: dict) -> tuple[str, str]:
-        """The text of the answer and why it ended; `RunError` when all attempts have failed."""
-        if self.stop.is_set():
-            raise self._failed
-        wait = self.config.wait
-        for attempt in range(1, self.config.attempts + 1):
-            try:
-                return self._ask(body)
-            except _Transient as error:
-                what, change, asked_wait = error.args
-                pause = min(max(wait, asked_wait), LONGEST_WAIT)
-                if attempt < self.config.attempts and self.stop.wait(pause):
-                    raise self._failed from None
-                if attempt == self.config.attempts:
-                    raise self._error(f"{what} (attempt {attempt})", change) from None
-                wait *= 2
-        raise AssertionError("attempts is at least 1")
-
-    def _ask(self, body: dict) -> tuple[str, str]:
-        headers = {"Content-Type": "application/json", "Accept": "application/json"}
-        if self._key:
-            headers["Authorization"] = f"Bearer {self._key}"
-        posted = urllib.request.Request(self.config.url, json.dumps(body).encode("utf-8"), headers)
-        try:
-            with self._open(posted, timeout=self.config.timeout) as response:
-                data = response.read(LONGEST_BODY + 1)
-        except urllib.error.HTTPError as error:
-            with error:
-                self._refused(error)
-        except TimeoutError:
-            raise self._timeout() from None
-        except urllib.error.URLError as error:
-            if isinstance(error.reason, TimeoutError):
-                raise self._timeout() from None
-            raise _Transient(f"cannot be reached: {error.reason}", "start the server or correct base_url", 0) from None
-        except (OSError, http.client.HTTPException) as error:
-            what = f"broke off: {str(error) or type(error).__name__}"
-            raise _Transient(what, "look at the server's log", 0) from None
-        return self._read(data)
-
-    def _read(self, data: bytes) -> tuple[str, str]:
-        change = "base_url must lead to an OpenAI-compatible server"
-        if len(data) > LONGEST_BODY:
-            raise _Transient(f"sent more than {LONGEST_BODY} bytes", change, 0)
-        try:
-            choice = json.loads(data)["choices"][0]
-            text, ended = choice["message"].get("content"), choice.get("finish_reason")
-        except (ValueError, LookupError, TypeError, AttributeError):
-            raise _Transient(f"sent no chat completion but {self._excerpt(data)}", change, 0) from None
-        if not isinstance(text, str | None):
-            raise _Transient(f"sent no text but {self._excerpt(data)}", change, 0)
-        return self._hide(text or ""), str(ended)
-
-    def _refused(self, error: urllib.error.HTTPError) -> None:
-        code = error.code
-        try:
-            said = self._excerpt(error.read(LONGEST_BODY))
-        except (OSError, http.client.HTTPException):
-            said = "nothing more"
-        what = f"HTTP {code}, {said}"
-        if code in (408, 425, 429) or code >= 500:
-            change = "lower parallel, or run again later" if code == 429 else "look at the server's log"
-            after = error.headers.get("Retry-After", "")
-            raise _Transient(what, change, float(after) if after.isdecimal() else 0)
-        changes = {
-            401: "put a valid API key into an environment variable and its name into key_variable",
-            404: "check base_url (most end in /v1) and model",
-        }
-        changes[403] = changes[401]
-        redirected = "write the final address as base_url" if code < 400 else "check the model and the other settings"
-        raise self._error(what, changes.get(code, redirected))
-
-    def _timeout(self) -> _Transient:
-        return _Transient(f"no answer in {self.config.timeout:g} s", "raise timeout or lower parallel", 0)
-
-    def _error(self, what: str, change: str) -> RunError:
-        """The end of the run: the other threads stop as well, and whoever is read first says the same."""
-        what = " ".join(self._hide(what).split())
-        self._failed = RunError(f"{self.config.url}: {what}; {change}. Answers so far are kept: run again to go on")
-        self.stop.set()
-        return self._failed
-
-    def _excerpt(self, data: bytes) -> str:
-        text = " ".join(self._hide(data.decode("utf-8", "replace")).split())
-        return repr(text[:200]) if text else "nothing"
-
-    def _hide(self, text: str) -> str:
-        return text.replace(self._key, "[key]") if self._key else text
-
-
-# --- the cache ----------------------------------------------------------------------------------------------------
-
-
-def _cached(path: Path, body: dict) -> tuple[str, str] | None:
-    """The answer kept at ``path``; None where there is none. A damaged entry is as good as none: it is asked again."""
-    try:
-        entry = read_json(path)
-    except RunError:
-        return None
-    if not isinstance(entry, dict) or entry.get("request") != body:
-        return None
-    text, ended = entry.get("reply"), entry.get("finish_reason")
-    return (text, ended) if isinstance(text, str) and isinstance(ended, str) else None
-
-
-def _path(cache: Path, body: dict) -> Path:
-    """256 folders, so that a million answers are about 4,000 files each. The address is not part of the key."""
-    key = hashlib.sha256(json.dumps(body, sort_keys=True).encode("utf-8")).hexdigest()
-    return cache / key[:2] / f"{key}.json"
 
 
 # --- rewriting ----------------------------------------------------------------------------------------------------
@@ -538,53 +361,30 @@ class Report:
     utterances: int = 0
     asked: int = 0  # utterances for which new words were wanted
     rewritten: int = 0
-    requests: int = 0  # answered by the server
-    cache_hits: int = 0  # requests answered without it
+    requests: int = 0  # answered by the server; the other answers were in the cache, or came for an equal utterance
     untouched: Counter = field(default_factory=Counter)  # by rule: never asked for
     refused: Counter = field(default_factory=Counter)  # by reason: asked for, and no answer could be taken
-    _grams: dict = field(default_factory=lambda: {(n, side): set() for n in (1, 2, 3) for side in (0, 1)}, repr=False)
-    _lines: tuple = field(default_factory=lambda: (set(), set()), repr=False)
-
-    def variety(self) -> dict[str, list[int]]:
-        """Different lines and n-grams of all utterances, before and after; all figures count as one word."""
-        distinct = {"lines": [len(side) for side in self._lines]}
-        return distinct | {f"{n}-grams": [len(self._grams[n, side]) for side in (0, 1)] for n in (1, 2, 3)}
-
-    def as_dict(self) -> dict:
-        """Plain values, for `results.json`."""
-        skipped = ("_grams", "_lines", "untouched", "refused")
-        plain = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in skipped}
-        counts = {"untouched": dict(self.untouched.most_common()), "refused": dict(self.refused.most_common())}
-        return plain | counts | {"variety": self.variety()}
+    before: set = field(default_factory=set, repr=False)  # three words in a row, of all utterances; see `_trigrams`
+    after: set = field(default_factory=set, repr=False)
 
     def __str__(self) -> str:
-        lists = {"refused": self.refused, "untouched": self.untouched}
-        return "\n".join(
-            [
-                f"{self.sessions} sessions, {self.utterances} utterances: {self.asked} asked for, "
-                f"{self.rewritten} rewritten ({self.requests} requests, {self.cache_hits} from the cache)",
-                *(f"{name}: " + ", ".join(f"{n} {why}" for why, n in c.most_common()) for name, c in lists.items()),
-                "variety: " + ", ".join(f"{name} {a} -> {b}" for name, (a, b) in self.variety().items()),
-            ]
+        lists = (c.most_common() for c in (self.refused, self.untouched))
+        refused, untouched = (", ".join(f"{n} {why}" for why, n in counts) or "none" for counts in lists)
+        return (
+            f"{self.sessions} sessions, {self.utterances} utterances: {self.asked} asked for ({self.requests} requests "
+            f"to the server), {self.rewritten} rewritten\nrefused: {refused}\nleft as they are: {untouched}\n"
+            f"different 3-grams: {len(self.before)} before, {len(self.after)} after"
         )
 
-    def _count(self, side: int, text: str) -> None:
-        words = re.findall(r"[\w']+|#", re.sub(r"\d[\d,.]*\d|\d", "#", text.lower()))
-        self._lines[side].add(" ".join(words))
-        for n in (1, 2, 3):
-            self._grams[n, side].update(zip(*(words[k:] for k in range(n)), strict=False))
 
-
-@dataclass(frozen=True, slots=True)
-class _Outcome:
-    text: str | None  # None: the old text stays
-    why: str | None
-    requests: int
-    hits: int
+def _trigrams(text: str) -> Iterator[tuple[str, str, str]]:
+    """Three words in a row; all figures are the same word."""
+    words = re.findall(r"[\w']+|#", re.sub(r"\d[\d,.]*\d|\d", "#", text.lower()))
+    return zip(words, words[1:], words[2:], strict=False)
 
 
 def rewrite(sessions: Iterable[Session], config: RewriteConfig, cache: Path) -> tuple[Iterator[Session], Report]:
-    """The sessions (a stream, or some of one) in their order, with new words where a server found some.
+    """The sessions (of one stream or of several) in their order, with new words where a server found some.
 
     Every answer is written to the folder ``cache`` at once, so a killed run goes on without asking again, and gives the
     same text. Sessions are read a few ahead of what is taken. The report fills up while the iterator is used.
@@ -595,78 +395,64 @@ def rewrite(sessions: Iterable[Session], config: RewriteConfig, cache: Path) -> 
     >>> sessions, report = rewrite(Stream("standard", "train", 10, 0), config, Path("cache"))  # doctest: +SKIP
     >>> texts = [session.text for session in sessions]; print(report)  # doctest: +SKIP
     """
-    report = Report()
-    return _rewrite(sessions, config, Path(cache), _Server(config), report), report
+    server, report = Server(config.base_url, cache, config.key_variable, config.timeout, config.attempts), Report()
+    return _rewrite(sessions, config, server, report), report
 
 
-def _rewrite(
-    sessions: Iterable[Session], config: RewriteConfig, cache: Path, server: _Server, report: Report
-) -> Iterator[Session]:
+def _rewrite(sessions: Iterable[Session], config: RewriteConfig, server: Server, report: Report) -> Iterator[Session]:
+    pool = ThreadPoolExecutor(config.parallel)
     running: dict[tuple[Utterance, int], Future] = {}  # the same line with the same seed is asked for once
     ahead: deque[tuple[Session, list]] = deque()
-    pool = ThreadPoolExecutor(config.parallel)
 
-    def start(session: Session, turn: int, utterance: Utterance) -> tuple:
+    def start(session: Session, turn: int, utterance: Utterance) -> tuple[Utterance, tuple | None, Future | None]:
         if utterance.kind not in config.kinds:
-            return utterance, None, None, False
+            return utterance, None, None
         place = hashlib.sha256(f"{session.index}/{turn}/{utterance.text}".encode()).digest()
         job = utterance, int.from_bytes(place[:4], "big") % config.variants
-        shared = job in running
-        if not shared:
-            running[job] = pool.submit(_new_words, *job, config, cache, server)
-        return utterance, job, running[job], shared
+        if job not in running:
+            running[job] = pool.submit(_new_words, *job, config, server)
+        return utterance, job, running[job]
 
     def finish(session: Session, turns: list[tuple]) -> Session:
         lines = session.text.split("\n")
-        report.sessions += 1
-        for turn, (utterance, job, future, shared) in enumerate(turns):
-            text, report.utterances = utterance.text, report.utterances + 1
+        for turn, (utterance, job, future) in enumerate(turns):
+            text = utterance.text
             if future is None:
                 report.untouched[utterance.kind] += 1
             else:
-                outcome = future.result()
-                running.pop(job, None)  # it is in the cache now
                 report.asked += 1
-                report.requests += 0 if shared else outcome.requests
-                report.cache_hits += outcome.hits + (outcome.requests if shared else 0)
-                if outcome.text is None:
-                    report.refused[outcome.why] += 1
+                words, why = future.result()
+                running.pop(job, None)  # it is in the cache now
+                if why:
+                    report.refused[why] += 1
                 else:
-                    report.rewritten, text = report.rewritten + 1, outcome.text
-            report._count(0, utterance.text)
-            report._count(1, text)
+                    report.rewritten, text = report.rewritten + 1, words
+            report.before.update(_trigrams(utterance.text))
+            report.after.update(_trigrams(text))
             lines[turn] = f'{lines[turn].partition(chr(34))[0]}"{text}"'
-        return dataclasses.replace(session, text="\n".join(lines))
+        report.sessions, report.utterances = report.sessions + 1, report.utterances + len(turns)
+        report.requests = server.requests
+        return replace(session, text="\n".join(lines))
 
     try:
         for session in sessions:
-            said = utterances(session)
-            ahead.append((session, [start(session, turn, utterance) for turn, utterance in enumerate(said)]))
+            ahead.append((session, [start(session, turn, said) for turn, said in enumerate(utterances(session))]))
             if len(ahead) > config.parallel:
                 yield finish(*ahead.popleft())
         while ahead:
             yield finish(*ahead.popleft())
     finally:
-        server.stop.set()
+        server.stop()
         pool.shutdown(cancel_futures=True)  # answers under way are waited for and kept
+        server.close()
 
 
-def _new_words(utterance: Utterance, variant: int, config: RewriteConfig, cache: Path, server: _Server) -> _Outcome:
-    """Ask until an answer passes, at most ``config.tries`` times."""
-    why, requests, hits = None, 0, 0
+def _new_words(utterance: Utterance, variant: int, config: RewriteConfig, server: Server) -> tuple[str, str | None]:
+    """The first of ``config.tries`` answers that passes the checks; else the last, and why it was refused."""
     for n in range(config.tries):
-        body = request(utterance, config, seed=variant + n * config.variants)
-        path = _path(cache, body)
-        answer = _cached(path, body)
-        if answer is None:
-            answer = server.ask(body)
-            atomic_write_json(path, {"request": body, "reply": answer[0], "finish_reason": answer[1]})
-            requests += 1
-        else:
-            hits += 1
-        text, ended = answer
-        text = _line(text)
+        reply, ended = server.ask(request(utterance, config, seed=variant + n * config.variants))
+        text = _line(reply)
         why = "too long" if ended == "length" else refusal(utterance, text)
         if why is None:
-            return _Outcome(text, None, requests, hits)
-    return _Outcome(None, why, requests, hits)
+            break
+    return text, why

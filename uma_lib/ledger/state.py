@@ -67,6 +67,8 @@ class Entry:
     refunded: Decimal = Decimal(0)
     cancelled: bool = False
     corrected: bool = False  # its amount was corrected, so that a contradiction can be settled
+    split: bool = False  # a part of it was split off
+    part_of: str | None = None  # the entry that it was split off from
     # of a part that was split off, both begin with those of its entry up to then
     sessions: list[int] = field(default_factory=list)  # that told something about it
     versions: list[tuple[str, str, str]] = field(default_factory=list)  # (date, category, scene) it ever had
@@ -116,6 +118,7 @@ class Ledger:
             self.cancelled += 1
         elif event.kind == "split":
             entry.paid -= event.amount
+            entry.split = True
             self._make(event, entry.date, entry)
         else:  # category, date
             self._leave(entry)
@@ -156,6 +159,7 @@ class Ledger:
     def _make(self, event: Event, date: str, whole: Entry | None = None) -> None:
         """A new entry. A part has the past of the ``whole``: what was told of the whole was told of the part."""
         entry = Entry(event.entry, event.session, event.turn, date, event.category, event.scene, event.amount)
+        entry.part_of = whole.name if whole else None
         entry.sessions += [*(whole.sessions if whole else ()), event.session]
         dates = [when for when, _, _ in whole.versions] if whole else [date]
         entry.versions += [(when, entry.category, entry.scene) for when in dates]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from decimal import Decimal
@@ -12,11 +12,12 @@ from functools import cached_property
 
 from uma_lib.ledger import language
 from uma_lib.ledger.language import CATEGORIES, MENTIONS, SCENES, TAXONOMY, money, phrase
-from uma_lib.ledger.questions import QUESTION_KINDS, REVISED_KINDS, Question, ask
+from uma_lib.ledger.questions import ALL_KINDS, QUESTION_KINDS, REVISED_KINDS, Question, ask
 from uma_lib.ledger.state import Entry, Event, Expense, Ledger
 
 TRACKS = {"ledger-qa": 0.0, "ledger-qa-revised": 0.2}  # name: revisions for each purchase
 SPLITS = ("train", "validation", "test", "demonstrations")
+COUNTED_FROM = 100  # revisions that are expected in a stream before the number of cancelled entries is asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,16 @@ class Size:
     days_ago: float = 0.0  # rich: chance that a purchase was made one to three days earlier
     asks: float = 0.0  # rich: chance that the assistant asks back
     kinds: tuple[str, ...] = QUESTION_KINDS  # of questions; the bank of the CPU policy holds no scenes
+
+    @property
+    def asks_scenes(self) -> bool:
+        """Whether questions are about scenes ("the coffee"), so that a memory has to hold them."""
+        return "scene_date" in self.kinds
+
+    @property
+    def mean_expenses(self) -> float:
+        """Purchases a session, on average."""
+        return sum(n * weight for n, weight in enumerate(self.expenses, 1)) / sum(self.expenses)
 
 
 SIZES = {
@@ -85,6 +96,16 @@ class _Step:
     amount_before: Decimal | None = None
 
 
+def name_of(track: str, revisions: float, size: str, split: str, sessions: int, index: int) -> str:
+    """A name for every stream; the rate of revisions is part of it where it is not the track's own.
+
+    >>> name_of("ledger-qa", 0.0, "small", "test", 10, 0), name_of("ledger-qa-revised", 0.4, "small", "test", 10, 0)
+    ('ledger-qa/small/test/10/0', 'ledger-qa-revised@0.4/small/test/10/0')
+    """
+    rate = "" if revisions == TRACKS[track] else f"@{revisions}"
+    return f"{track}{rate}/{size}/{split}/{sessions}/{index}"
+
+
 class Stream:
     """A seeded stream: the same arguments give the same bytes in every process.
 
@@ -110,7 +131,7 @@ class Stream:
         self.size, self.split, self.sessions, self.index = SIZES[size], split, sessions, index
         self.revisions = revisions
         self.track = "ledger-qa-revised" if revisions else "ledger-qa"
-        self.name = f"{self.track}/{size}/{split}/{sessions}/{index}"
+        self.name = name_of(self.track, revisions, size, split, sessions, index)
         # the split is part of the seed, so that no two splits share a stream; the track is not, so that both tracks
         # have the same purchases
         self._seed = f"ledger-qa/{size}/{split}/{sessions}/{index}"
@@ -211,13 +232,15 @@ class Stream:
         if form == "late":
             when = day - timedelta(days=rng.randint(1, 30))
             category, scene = rng.choice(SCENES)
-            if when < date(2023, 1, 1):
+            if when < date(2023, 1, 1) or self._is_there(when, scene, taken):
                 return None
             event = Event("late", k, 0, name, None, when.isoformat(), category, scene, self._amount(rng))
             return _Step(form, event)
         entry = self._target(rng, k, taken)
         if entry is None:
             return None
+        if (entry.split or entry.part_of) and form not in ("refund", "full_refund"):
+            return None  # whether the whole payment is meant or a part of it would not be clear
         if form == "amount" and entry.corrected:
             form = "settled"  # a second correction contradicts the first: the later statement counts
         words: dict = {}
@@ -227,13 +250,14 @@ class Stream:
                 return None
         elif form == "scene":
             words["category"], words["scene"] = rng.choice(SCENES)
-            if words["scene"] == entry.scene:
+            # what was filed under another category than its own keeps that one
+            if words["scene"] == entry.scene or entry.scene not in TAXONOMY[entry.category]:
                 return None
         elif form == "category":
             words["category"] = rng.choice([c for c in CATEGORIES if c != entry.category])
         elif form == "date":
             when = date.fromisoformat(entry.date) + timedelta(days=rng.choice((-1, 1)) * rng.randint(1, 10))
-            if not date(2023, 1, 1) <= when <= day:
+            if not date(2023, 1, 1) <= when <= day or self._is_there(when, entry.scene, taken):
                 return None
             words["date"] = when.isoformat()
         elif form in ("refund", "split"):
@@ -244,13 +268,17 @@ class Stream:
             words["amount"] = rng.randint(1, parts - 1) * step
             if form == "split":
                 words["category"], words["scene"] = rng.choice(SCENES)
-                if words["scene"] == entry.scene:
+                if words["category"] == entry.category:  # one payment would be two transactions of a category
                     return None
         elif form == "full_refund":
             words["amount"] = entry.amount
         kind = {"scene": "category", "full_refund": "refund"}.get(form, form)
         event = Event(kind, k, 0, name if kind == "split" else entry.name, entry.name, **words)
         return _Step(form, event, _as_it_was(entry), entry.amount)
+
+    def _is_there(self, when: date, scene: str, taken: set[tuple[str, str]]) -> bool:
+        """Whether an entry of the scene is on that day already, so that one more would sound like a correction."""
+        return bool(self._state.at(when.isoformat(), scene)) or (when.isoformat(), scene) in taken
 
     def _target(self, rng: random.Random, k: int, taken: set[tuple[str, str]]) -> Entry | None:
         """An entry made before session ``k`` that "the coffee on 2024-05-01" names without doubt; half are recent."""
@@ -312,7 +340,7 @@ class Stream:
     def _rich(self, rng: random.Random, k: int, plan: list[list[_Bought] | None]) -> list[tuple]:
         size = self.size
         purchases, blocks = iter(self._purchases(k, plan)), []
-        length = 0
+        length, bought = 0, set()
         wanted = rng.randint(*size.turns)
 
         def insert(after: int, block: tuple) -> None:
@@ -326,8 +354,9 @@ class Stream:
                 turns = language.rich_two(rng, *((b.category, b.scene, b.amount) for b in together))
             else:
                 turns = language.rich_purchase(
-                    rng, one.category, one.scene, one.amount, one.days_ago, size.echo, size.asks
+                    rng, one.category, one.scene, one.amount, one.days_ago, one.scene in bought, size.echo, size.asks
                 )
+            bought |= {b.scene for b in together}
             blocks.append((turns, [next(purchases) for _ in together], None))
             length += len(turns)
         for together, block in zip(plan, list(blocks), strict=True):
@@ -364,8 +393,10 @@ class Stream:
         def amount(value: Decimal) -> str:
             return language.said_amount(rng, value) if rich else f"${money(value)}"
 
+        way = rng.random()
+
         def day(value: str) -> str:
-            return language.said_day(rng, value) if rich else value
+            return language.said_day(way, value) if rich else value
 
         words = {"d": day(before.date if before else event.date)}
         if before:
@@ -396,19 +427,25 @@ class Stream:
         """What counts after the first ``after`` sessions (default: all), with its present amounts."""
         return expenses_of(self.state(after))
 
-    def questions(self, per_kind: int = 1, after: int | None = None) -> list[Question]:
+    def questions(
+        self, per_kind: int = 1, after: int | None = None, kinds: Sequence[str] | None = None
+    ) -> list[Question]:
         """At most ``per_kind`` different questions of each kind, asked after ``after`` sessions (default: all).
 
-        Kinds that have one question (the grand total) are asked once; a kind for which the stream has no fair
-        question is left out: the busiest dates where more than three tie in every category, refunds where there were
-        none.
+        kinds: some of `ALL_KINDS` in any order; default: those of the size, on revised streams with those that only
+        such streams have. Kinds that have one question (the grand total) are asked once; a kind for which the stream
+        has no fair question is left out: the busiest dates where more than three tie in every category, refunds where
+        there were none, the number of cancelled entries where it must be so small that it is easy to guess.
         """
         seen = self.sessions if after is None else after
         if not 1 <= seen <= self.sessions:
             raise ValueError(f"questions can be asked after 1 to {self.sessions} sessions, not after {after}")
-        kinds = self.size.kinds
-        if self.revisions and "scene_date" in kinds:
-            kinds = (*kinds, *REVISED_KINDS)
+        if kinds is None:
+            kinds = (*self.size.kinds, *(REVISED_KINDS if self.revisions and self.size.asks_scenes else ()))
+        elif unknown := sorted(set(kinds) - set(ALL_KINDS)):
+            raise ValueError(f"unknown kind of question {unknown[0]!r}: choose from {', '.join(ALL_KINDS)}")
+        if self.size.mean_expenses * self.revisions * seen < COUNTED_FROM:
+            kinds = [kind for kind in kinds if kind != "cancelled_count"]
         part = "questions" if seen == self.sessions else f"questions/{seen}"
         rngs = {kind: self._random(f"{part}/{kind}") for kind in kinds}
         return ask(self.state(seen), self._days[:seen], rngs, per_kind, CATEGORIES[self.index % len(CATEGORIES)])

@@ -1,20 +1,24 @@
 """The named test sets of Ledger-QA, and the manifest that says what they hold.
 
 A name is TRACK/SIZE/test/SESSIONS, such as ``ledger-qa/small/test/10`` or ``ledger-qa-revised/hard/test/500``. A set is
-the streams 0, 1, 2, ... of the split ``test`` with one question of each kind: 100 streams, 20 at 500 sessions. Nothing
-is stored but the manifest ``data/ledger_qa.json`` (streams, questions and SHA-256 of every set): a set is made anew
+the first 100 streams of the split ``test`` (20 at 500 sessions) with one question of each kind, without the few that
+would let a constant answer be right for more than 15 % of the questions of one kind. Nothing is stored but the manifest
+``data/ledger_qa.json`` (streams left out, counts, best constant answers and SHA-256 of every set): a set is made anew
 wherever it is needed, and `verify` says whether it is the same.
 
 How many questions are enough: the 95 % interval of an accuracy p over n independent questions reaches
 1.96 * sqrt(p (1 - p) / n) to either side, at most 1.96 * 0.5 / sqrt(n), which is 0.040 for n = 600: four points. A set
-of 100 streams has at least 795 questions (3.5 points), one of 20 streams at least 147 (8.1 points). Questions on one
+of 100 streams has at least 795 questions (3.5 points), one of 20 streams at least 160 (7.7 points). Questions on one
 stream share its memory, so real intervals are wider: bootstrap over streams.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from decimal import Decimal
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +26,17 @@ from tqdm import tqdm
 
 from uma_lib.ledger import authors, files
 from uma_lib.ledger.files import canonical, check_answers, check_shape, row, sample
+from uma_lib.ledger.questions import ALL_KINDS, Question
 from uma_lib.ledger.streams import SIZES, TRACKS, Stream
 from uma_lib.paths import DATA
+from uma_lib.reward import parse_amount, score
 from uma_lib.runs import RunError, atomic_write_json, read_json, unknown
 
 HORIZONS = (2, 5, 10, 20, 30, 40, 50, 100, 500)  # sessions a stream
 NAMES = tuple(f"{track}/{size}/test/{n}" for track in TRACKS for size in SIZES for n in HORIZONS)
 MANIFEST = DATA / "ledger_qa.json"
-VERSION = 1  # of the manifest and of what is hashed
+VERSION = 2  # of the manifest and of what is hashed
+CONSTANT = Decimal("0.15")  # of the questions of one kind, at most, one and the same answer is right for
 
 
 def size_of_set(sessions: int) -> int:
@@ -37,12 +44,29 @@ def size_of_set(sessions: int) -> int:
     return 100 if sessions <= 100 else 20
 
 
-def test_set(name: str) -> Iterator[Stream]:
+def test_set(name: str, path: Path = MANIFEST) -> Iterator[Stream]:
     """The streams of a set, made one by one.
 
     >>> [stream.name for stream in test_set("ledger-qa/small/test/2")][:2]
     ['ledger-qa/small/test/2/0', 'ledger-qa/small/test/2/1']
     """
+    track, size, sessions = _parts(name)
+    entries = load(path)
+    if name not in entries:
+        raise RunError(f"{path}: {unknown('test set', name, entries)}")
+    return _streams(track, size, sessions, entries[name]["left_out"])
+
+
+def first_streams(size: str, split: str, sessions: int, number: int, revisions: float = 0.0) -> list[Stream]:
+    """The first ``number`` streams of a split; of the split ``test`` without those that its test set leaves out."""
+    track = next((track for track, rate in TRACKS.items() if rate == revisions), None)
+    name = f"{track}/{size}/{split}/{sessions}"
+    passed_over = load()[name]["left_out"] if name in NAMES else ()
+    indices = islice((index for index in count() if index not in passed_over), number)
+    return [Stream(size, split, sessions, index, revisions) for index in indices]
+
+
+def _parts(name: str) -> tuple[str, str, int]:
     parts = name.split("/")
     if len(parts) != 4:
         raise RunError(f"unknown test set {name!r}; write TRACK/SIZE/test/SESSIONS, such as {NAMES[2]}")
@@ -55,33 +79,99 @@ def test_set(name: str) -> Iterator[Stream]:
     ):
         if value not in values:
             raise RunError(f"test set {name!r}: unknown {what} {value!r}; known: {', '.join(values)}")
-    n = int(sessions)
-    return (Stream(size, split, n, index, revisions=TRACKS[track]) for index in range(size_of_set(n)))
+    return track, size, int(sessions)
 
 
-def measure(name: str) -> dict[str, Any]:
-    """A set as the manifest has it: name, streams, questions, sha256.
+def _streams(track: str, size: str, sessions: int, left_out: Sequence[int]) -> Iterator[Stream]:
+    indices = (index for index in count() if index not in left_out)
+    for index in islice(indices, size_of_set(sessions)):
+        yield Stream(size, "test", sessions, index, revisions=TRACKS[track])
 
-    The SHA-256 is over the canonical bytes of every stream in turn, so that one stream at a time is in memory. A
-    parquet file of the set (`files.write_parquet`) has the same.
+
+# --- constant answers ---------------------------------------------------------------------------------------------
+
+
+def best_constant(questions: Sequence[Question]) -> dict[str, Any]:
+    """The one answer that is right most often, and its accuracy.
+
+    It is chosen on the same questions, so it is an upper bound for any constant that is chosen without seeing them.
     """
-    digest, streams, questions = hashlib.sha256(), 0, 0
-    for stream in test_set(name):
-        values = row(sample(stream))
-        digest.update(canonical(values))
+    counts = Counter(_value(q) for q in questions)
+    value = counts.most_common(1)[0][0]
+    text = f"{value:f}" if isinstance(value, Decimal) else ", ".join(sorted(value))
+    return {"answer": text, "accuracy": sum(score(text, q.gold) for q in questions) / len(questions)}
+
+
+def constants(questions: Iterable[Question]) -> dict[str, dict[str, Any]]:
+    """`best_constant` of each kind of question, and of all together."""
+    questions = list(questions)
+    by_kind = {kind: [q for q in questions if q.kind == kind] for kind in ALL_KINDS}
+    return {kind: best_constant(asked) for kind, asked in by_kind.items() if asked} | {"all": best_constant(questions)}
+
+
+def _value(question: Question) -> Decimal | frozenset[str]:
+    """What is right, so that equal values are the same answer: 12.5 and 12.50, two dates in any order."""
+    values = question.gold.values
+    return parse_amount(values[0]) if question.gold.kind == "amount" else frozenset(values)
+
+
+def leave_out(name: str) -> list[int]:
+    """The streams to leave out of a set, so that no answer is right for more than `CONSTANT` of a kind's questions.
+
+    One after the other, the last stream that has an answer given too often makes room for the next one of the split.
+    """
+    track, size, sessions = _parts(name)
+    wanted, following = size_of_set(sessions), count()
+    answers: dict[int, set] = {}
+    left_out: list[int] = []
+    while True:
+        while len(answers) < wanted:
+            index = next(following)
+            stream = Stream(size, "test", sessions, index, revisions=TRACKS[track])
+            answers[index] = {(q.kind, _value(q)) for q in stream.questions()}
+        given = Counter(answer for found in answers.values() for answer in found)
+        asked = Counter(kind for found in answers.values() for kind, _ in found)
+        too_often = {(kind, value) for (kind, value), n in given.items() if n > CONSTANT * asked[kind]}
+        if not too_often:
+            return sorted(left_out)
+        if len(left_out) > wanted:
+            kinds = ", ".join(sorted({kind for kind, _ in too_often}))
+            raise RunError(f"test set {name}: {kinds}: no choice of streams keeps constant answers at {CONSTANT:.0%}")
+        last = max(index for index, found in answers.items() if found & too_often)
+        del answers[last]
+        left_out.append(last)
+
+
+# --- the manifest -------------------------------------------------------------------------------------------------
+
+
+def measure(name: str, left_out: Sequence[int]) -> dict[str, Any]:
+    """A set as the manifest has it.
+
+    constants: accuracy of the best constant answer to each kind of question. The SHA-256 is over the canonical bytes of
+    every stream in turn, so that one stream at a time is in memory. A parquet file of the set (`files.write_parquet`)
+    has the same.
+    """
+    digest, streams = hashlib.sha256(), 0
+    questions: list[Question] = []
+    for stream in _streams(*_parts(name), left_out):
+        made = sample(stream)
+        digest.update(canonical(row(made)))
         streams += 1
-        questions += len(values["questions"])
-    return {"name": name, "streams": streams, "questions": questions, "sha256": digest.hexdigest()}
+        questions += made.questions
+    best = {kind: round(found["accuracy"], 4) for kind, found in constants(questions).items()}
+    return {"name": name, "streams": streams, "left_out": list(left_out), "questions": len(questions),
+            "constants": best, "sha256": digest.hexdigest()}  # fmt: skip
 
 
 def fingerprint(name: str) -> str:
     """SHA-256 over the texts, events and questions of all streams of a set, in hex."""
-    return measure(name)["sha256"]
+    return measure(name, load()[name]["left_out"])["sha256"]
 
 
 def lock(path: Path = MANIFEST, names: Iterable[str] = NAMES) -> dict[str, Any]:
-    """Measure the sets and write the manifest; returns it."""
-    sets = [measure(name) for name in tqdm(list(names), desc="test sets", disable=None)]
+    """Choose the streams of the sets, measure them and write the manifest; returns it."""
+    sets = [measure(name, leave_out(name)) for name in tqdm(list(names), desc="test sets", disable=None)]
     manifest = {"version": VERSION, "sets": sets}
     atomic_write_json(path, manifest)
     return manifest
@@ -93,7 +183,7 @@ def load(path: Path = MANIFEST) -> dict[str, dict[str, Any]]:
     check_shape(manifest, {"version": int}, str(path))
     if manifest["version"] != VERSION:
         raise RunError(f"{path}: version is {manifest['version']}, this package reads {VERSION}; write it with lock")
-    entry = {"name": str, "streams": int, "questions": int, "sha256": str}
+    entry = {"name": str, "streams": int, "left_out": [int], "questions": int, "constants": dict, "sha256": str}
     check_shape(manifest, {"sets": [entry]}, str(path))
     return {entry["name"]: entry for entry in manifest["sets"]}
 
@@ -106,11 +196,9 @@ def verify(names: Iterable[str] | None = None, path: Path = MANIFEST) -> list[st
     entries = load(path)
     names = list(NAMES if names is None else names)
     for name in names:
-        test_set(name)  # a name that cannot be is refused before any work
-        if name not in entries:
-            raise RunError(f"{path}: {unknown('test set', name, entries)}")
+        test_set(name, path)  # a name that cannot be is refused before any work
     for name in tqdm(names, desc="test sets", disable=None):
-        found = measure(name)
+        found = measure(name, entries[name]["left_out"])
         for field, value in found.items():
             if value != entries[name][field]:
                 raise RunError(
