@@ -3,6 +3,7 @@
 import json
 import random
 from collections import defaultdict
+from decimal import Decimal
 from itertools import islice
 
 import pytest
@@ -14,6 +15,7 @@ from uma_lib.demonstrations import SHARES, demonstrations, true_memory
 from uma_lib.demonstrator import Demonstrator, Habits
 from uma_lib.environment import Limits
 from uma_lib.ledger import Stream
+from uma_lib.ledger.language import said_scene
 from uma_lib.paths import BASE
 from uma_lib.policy import ChatFormat, Policy
 from uma_lib.reward import score
@@ -36,6 +38,15 @@ def test_true_memory_is_what_perfect_habits_keep():
         kept = Demonstrator(Habits.perfect(), random.Random(0)).keep(stream)
         true = true_memory(stream)
         assert dict(kept.bank.items()) == dict(true.bank.items()) and kept.core.text == true.core.text
+
+
+def test_true_memory_holds_scenes_where_they_are_asked_for():
+    stream = Stream("standard", "test", 8, 0, revisions=0.3)
+    held = dict(true_memory(stream).bank.items())
+    for q in stream.questions(5, kinds=["scene_date", "entry_amount"]):
+        said = [part for key, value in held.items() if key.startswith(q.start) for part in value.split(" + ")]
+        found = [Decimal(part.split(" ", 1)[0]) for part in said if part.split(" ", 1)[1] == said_scene(q.scene)]
+        assert sum(found) == Decimal(q.gold.values[0])
 
 
 def test_tokenizer_keeps_digits_and_dates(tiny_tokenizer):

@@ -27,6 +27,17 @@ def test_a_session_ends_with_update_core():
         session.step(ADD)
 
 
+def test_entries_have_a_place_for_scenes_where_questions_are_about_them():
+    for made in (
+        lambda **more: MemorySession(Memory(), CHUNK, Limits(), **more),
+        lambda **more: QuestionSession(Memory(), "How much did I spend on coffee?", Limits(), **more),
+    ):
+        told = [made(scenes=scenes).messages[0]["content"] for scenes in (False, True)]
+        assert "with what they were for" not in told[0] and "12.50 coffee + 8 a taxi" in told[1]
+        free = [made(scenes=scenes, schema_given=False).messages[0]["content"] for scenes in (False, True)]
+        assert free[0] == free[1]
+
+
 def test_calls_after_the_terminal_one_are_not_run():
     memory = Memory()
     session = MemorySession(memory, CHUNK, Limits())

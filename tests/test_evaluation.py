@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from uma_lib import evaluation
+from uma_lib import evaluation, prompts
 from uma_lib.baselines import ANSWER_TOKENS
 from uma_lib.evaluation import COLUMNS, EvaluationConfig, chance, evaluate, interval, run, summarize
 from uma_lib.ledger import QUESTION_KINDS, Stream
@@ -64,7 +64,7 @@ def test_the_oracle_is_right_and_the_demonstrator_between() -> None:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("agent", ["uma_base", "concat", "rag"])
+@pytest.mark.parametrize("agent", ["uma_base", "concat", "rag", "question_only"])
 def test_language_model_agents_stay_within_the_budget(agent: str, tiny_policy) -> None:
     config = EvaluationConfig(agents=(agent,), session_tokens=1100, turn_tokens=40, slots=16)
     rows = evaluate(agent, streams(2, 2), config, policy=tiny_policy, encode=encode)
@@ -77,6 +77,17 @@ def test_language_model_agents_stay_within_the_budget(agent: str, tiny_policy) -
             assert 0 < row["memory_tokens"] <= 2 * 1100
         else:
             assert row["memory_tokens"] == 0 and row["prompt_tokens"] <= 1100 - ANSWER_TOKENS
+
+
+def test_question_only_is_shown_nothing_of_the_stream(tiny_policy) -> None:
+    made = streams(3, 2)
+    config = EvaluationConfig(agents=("question_only",), session_tokens=1100, turn_tokens=5)
+    rows = evaluate("question_only", made, config, policy=tiny_policy)
+    assert len(rows) == sum(len(stream.questions()) for stream in made)
+    for row in rows:
+        messages = prompts.reading("", row["question"], True)
+        assert messages[1]["content"] == f"Sessions:\n(none)\nQuestion: {row['question']}"
+        assert row["prompt_tokens"] == len(tiny_policy.chat.open(messages, None))
 
 
 # --- statistics ---------------------------------------------------------------------------------------------
@@ -201,12 +212,12 @@ def test_an_interrupted_evaluation_continues_to_the_same_end(config, tmp_path: P
         assert not (tmp_path / "parts" / "summary.json").exists()
     assert run(config, tmp_path / "parts") == whole
     assert files(tmp_path / "parts") == files(tmp_path / "whole")
-    assert len(played) == 14 + 3 and len(set(played)) == 14  # only the three interrupted parts were played twice
+    assert len(played) == 16 + 3 and len(set(played)) == 16  # only the three interrupted parts were played twice
     # complete: nothing is played again
-    assert run(config, tmp_path / "parts") == whole and len(played) == 17
+    assert run(config, tmp_path / "parts") == whole and len(played) == 19
 
     counts = {(one["agent"], one["horizon"]): one for one in whole["accuracy"] if one["kind"] == "all"}
-    assert len(counts) == 2 * 6
+    assert len(counts) == 2 * 7
     assert counts["uma_rl", 3]["checkpoints"] == 2 and counts["uma_rl", 1]["streams"] == 3
     assert counts["oracle", 3]["accuracy"] == 1.0
     assert whole["smoke"] is True and whole["config"]["trained"] == list(config.trained)
@@ -233,7 +244,7 @@ def test_every_agent_gets_its_own_model(config, models, tmp_path: Path, monkeypa
     assert seen[::2] == seen[1::2]  # two horizons
     assert seen[::2] == [
         ("uma_base", 0, models["base"]), ("concat", 0, models["base"]), ("rag", 0, models["base"]),
-        ("uma_rl", 0, models["one"]), ("uma_rl", 1, models["two"]),
+        ("question_only", 0, models["base"]), ("uma_rl", 0, models["one"]), ("uma_rl", 1, models["two"]),
         ("demonstrator", 0, None), ("oracle", 0, None),
     ]  # fmt: skip
 

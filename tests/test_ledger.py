@@ -5,6 +5,7 @@ import doctest
 import hashlib
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections import Counter, defaultdict
@@ -16,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from uma_lib.ledger import (
+    ALL_KINDS,
     CATEGORIES,
     QUESTION_KINDS,
     SIZES,
@@ -33,6 +35,7 @@ from uma_lib.ledger import (
 )
 from uma_lib.ledger.questions import _Questioner, answer
 from uma_lib.ledger.state import PURCHASES, REVISIONS
+from uma_lib.paths import REPO
 from uma_lib.reward import score
 
 RATES = (0.0, 0.2)  # of the two tracks
@@ -52,13 +55,17 @@ print(digest.hexdigest())
 """
 
 
-def test_same_seed_same_bytes_in_every_process():
+def test_same_seed_same_bytes_in_every_process_and_python():
+    """With this Python and every other one that is there; the package needs nothing but the standard library."""
+    names = ("python3.11", "python3.12", "python3.13", "python3.14")
+    others = [path for name in names if (path := shutil.which(name)) and not subprocess.call([path, "-c", ""])]
     prints = {
         subprocess.run(
-            [sys.executable, "-c", FINGERPRINT],
-            env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True,
+            [python, "-c", FINGERPRINT],
+            env={**os.environ, "PYTHONPATH": str(REPO), "PYTHONHASHSEED": seed}, capture_output=True, text=True,
+            check=True,
         ).stdout
-        for seed in ("0", "1")
+        for python in (sys.executable, *others) for seed in ("0", "1")
     }  # fmt: skip
     assert len(prints) == 1
 
@@ -157,6 +164,8 @@ def test_bad_arguments():
     for after in (0, 3):
         with pytest.raises(ValueError):
             stream.questions(after=after)
+    with pytest.raises(ValueError, match="unknown kind of question 'median'"):
+        stream.questions(kinds=["median"])
 
 
 @pytest.mark.parametrize("module", [language, questions, state, streams])
@@ -389,6 +398,67 @@ def test_all_kinds_are_asked_and_no_constant_answer_wins():
     for kind, values in golds.items():
         assert len(values) > 140
         assert Counter(values).most_common(1)[0][1] / len(values) < 0.22, kind
+
+
+def test_kinds_on_request():
+    plain, revised = Stream("small", "test", 40, 0), Stream("small", "test", 500, 0, 0.2)
+    assert {q.kind for q in plain.questions(kinds=["scene_date", "grand_total"])} == {"scene_date", "grand_total"}
+    asked = {q.kind: q for q in revised.questions(kinds=ALL_KINDS)}
+    assert set(ALL_KINDS) == set(asked)
+    for kind in QUESTION_KINDS:  # a question does not depend on what else is asked
+        assert asked[kind] == next(q for q in revised.questions() if q.kind == kind)
+
+
+def test_the_number_of_cancelled_entries_is_asked_only_where_it_can_be_large():
+    for sessions, asked in ((50, False), (100, True)):  # standard: 5.5 purchases, 1.1 revisions a session
+        kinds = {q.kind for q in Stream("standard", "test", sessions, 1, 0.2).questions()}
+        assert ("cancelled_count" in kinds) == asked
+
+
+def test_what_was_split_is_only_refunded():
+    """ "The coffee on Monday" would not say whether the whole payment is meant."""
+    told = 0
+    for index in range(4):
+        stream, split = Stream("standard", "test", 120, index, 0.9), set()
+        for session in stream:
+            for event in session.events:
+                if event.revises in split:
+                    assert event.kind == "refund"
+                    told += 1
+                if event.kind == "split":
+                    split |= {event.revises, event.entry}
+        entries = stream.state().entries
+        assert {e.name for e in entries.values() if e.split} | {e.name for e in entries.values() if e.part_of} == split
+    assert told > 10
+
+
+def test_a_late_or_moved_entry_never_meets_one_of_its_scene():
+    for index in range(4):
+        ledger = Ledger()
+        for session in Stream("standard", "test", 200, index, 0.9):
+            for event in session.events:
+                before = ledger.at(event.date, event.scene or ledger.entries[event.revises].scene) if event.date else 0
+                if event.kind in ("late", "date"):
+                    assert before == 0
+                ledger.apply(event)
+
+
+def test_the_largest_expense_is_no_matter_of_opinion():
+    """Parts of one payment, added up, are not larger than the largest entry."""
+    asked = 0
+    for index in range(60):
+        stream = Stream("standard", "test", 10, index, 0.9)
+        entries = stream.state().live()
+        for q in stream.questions(3, kinds=["largest_range"]):
+            payments: Counter = Counter()
+            inside = [e for e in entries if q.start <= e.date <= q.end]
+            for e in inside:
+                payments[e.part_of or e.name] += e.amount
+            assert max(payments.values()) == Decimal(q.gold.values[0])
+            if any(e.part_of or e.split or e.refunded for e in inside):
+                assert "at once" not in q.text
+                asked += 1
+    assert asked > 20
 
 
 def test_ground_truth_grows_session_by_session():

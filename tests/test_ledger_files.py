@@ -17,7 +17,7 @@ import yaml
 from uma_lib.ledger import CATEGORIES, TRACKS, Stream, authors, card, files, testsets
 from uma_lib.ledger.__main__ import main
 from uma_lib.ledger.files import ROW, canonical, from_row, row, sample, write_rows
-from uma_lib.paths import DATA
+from uma_lib.paths import DATA, RESULTS
 from uma_lib.reward import Gold
 from uma_lib.runs import RunError, read_json
 
@@ -319,8 +319,36 @@ def test_the_manifest_is_complete_and_what_it_says_is_made_here():
     assert tuple(entries) == testsets.NAMES
     assert all(e["questions"] >= 600 for e in entries.values() if e["streams"] == 100)
     assert len({e["sha256"] for e in entries.values()}) == len(entries)
+    assert all(share <= 0.15 for e in entries.values() for kind, share in e["constants"].items())
+    assert all(e["streams"] == testsets.size_of_set(int(e["name"].rsplit("/")[-1])) for e in entries.values())
     small = [f"{track}/small/test/{n}" for track in TRACKS for n in testsets.HORIZONS if n <= 50]
     testsets.verify([*small, "ledger-qa-revised/standard/test/2", "ledger-qa/hard/test/2"])
+
+
+def test_streams_are_left_out_only_where_an_answer_is_given_too_often():
+    entries = testsets.load()
+    for name in ("ledger-qa/small/test/2", "ledger-qa/small/test/5", "ledger-qa-revised/standard/test/10"):
+        left_out = entries[name]["left_out"]
+        assert testsets.leave_out(name) == left_out
+        track, size, _, sessions = name.split("/")
+        plain = [Stream(size, "test", int(sessions), i, TRACKS[track]) for i in range(100)]
+        best = testsets.constants(q for stream in plain for q in stream.questions())
+        assert (max(found["accuracy"] for found in best.values()) > 0.15) == bool(left_out)
+        first = testsets.first_streams(size, "test", int(sessions), 100, TRACKS[track])
+        assert [s.name for s in first] == [s.name for s in testsets.test_set(name)]
+        assert not {s.index for s in first} & set(left_out) and len(first) == 100
+    # of other splits and rates no stream is left out
+    for split, rate in (("train", 0.0), ("test", 0.3)):
+        made = testsets.first_streams("small", split, 2, 100, rate)
+        assert [stream.index for stream in made] == list(range(100))
+
+
+def test_the_committed_evaluation_is_on_the_first_streams_of_the_test_sets():
+    """It was made on the streams from index 0."""
+    config = read_json(RESULTS / "evaluation" / "params.json")
+    for sessions, number in zip(config["horizons"], config["streams"], strict=True):
+        made = testsets.first_streams(config["size"], config["split"], sessions, number)
+        assert [stream.index for stream in made] == list(range(number))
 
 
 def test_a_manifest_that_differs(tmp_path):
@@ -416,7 +444,8 @@ def test_the_card_is_that_of_the_manifest():
     front = yaml.safe_load(text.split("---\n")[1])
     assert front["license"] == "cc-by-4.0" and len(front["configs"]) == len(testsets.NAMES)
     for entry in testsets.load().values():
-        assert f"| {entry['name']} | {entry['streams']} | {entry['questions']} | `{entry['sha256']}` |" in text
+        row = (entry["name"], entry["streams"], len(entry["left_out"]), entry["questions"], f"`{entry['sha256']}`")
+        assert f"| {' | '.join(map(str, row))} |" in text
     assert (ROW.keys(), files.EVENT.keys(), files.QUESTION.keys()) == (
         card._FIELDS.keys(), card._EVENT_FIELDS.keys(), card._QUESTION_FIELDS.keys(),
     )  # fmt: skip

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from uma_lib import plots
 from uma_lib.evaluation import AGENTS as EVALUATED
 from uma_lib.ledger import QUESTION_KINDS
+from uma_lib.revisions import FATES, KINDS, OUTCOMES
 from uma_lib.runs import RunError
 
 HORIZONS = (2, 10, 50)
@@ -40,6 +41,7 @@ def results(tmp_path: Path) -> Path:
     before = {name: {"share": 0.5, "n": 200} for name in plots.HABITS}
     after = {name: {"share": 1.0, "n": 100} for name in plots.HABITS}
     write(tmp_path / "habits.json", {"before": {"habits": before}, "after": {"habits": after}})
+    write(tmp_path / "revisions" / "results.json", revised())
     for seed in range(3):
         path = tmp_path / "train" / f"seed{seed}" / "metrics.csv"
         path.parent.mkdir(parents=True)
@@ -48,6 +50,28 @@ def results(tmp_path: Path) -> Path:
             rows.append(f"{step},0.5,{0.3 + 0.02 * step + 0.01 * seed if step % 5 == 0 else ''}")
         path.write_text("\n".join(rows) + "\n")
     return tmp_path
+
+
+def revised() -> dict:
+    """Results of an evaluation with revisions: two horizons, three rates."""
+    accuracy, outcomes, memory = [], [], []
+    for rate in (0.0, 0.2, 0.4):
+        for agent in EVALUATED:
+            for horizon in (10, 50):
+                for depends in ("all", "not revised", *(["revised"] if rate else [])):
+                    share = 1.0 if agent == "oracle" else 0.6 - rate - (0.1 if depends == "revised" else 0.0)
+                    accuracy.append({
+                        "rate": rate, "agent": agent, "horizon": horizon, "depends": depends, "accuracy": share,
+                        "low": share - 0.05, "high": min(1.0, share + 0.07), "by_checkpoint": [share], "streams": 60,
+                        "questions": 480, "checkpoints": 3 if agent == "uma_rl" else 1,
+                    })  # fmt: skip
+                for kind in ("any", "refund"):
+                    counts = {"answers": 40, "right": 10, "ignored": 20, "added": 4, "other": 6}
+                    outcomes.append({"rate": rate, "agent": agent, "horizon": horizon, "kind": kind} | counts)
+        counts = {"revisions": 20, "applied": 5, "nothing": 10, "added": 2, "changed": 2, "unknown": 1}
+        memory += [{"rate": rate, "agent": "uma_rl", "kind": kind} | counts for kind in KINDS]
+    config = {"horizons": [10, 50], "rates": [0.0, 0.2, 0.4]}
+    return {"smoke": False, "config": config, "accuracy": accuracy, "outcomes": outcomes, "memory": memory}
 
 
 def write(path: Path, value: dict) -> None:
@@ -67,6 +91,8 @@ def figures(results: Path) -> dict[str, Figure]:
         "kind": plots.accuracy_by_kind(summary(results), 10),
         "tokens": plots.tokens_by_horizon(summary(results)),
         "habits": plots.habits(results / "habits.json"),
+        "revisions": plots.accuracy_by_revisions(results / "revisions" / "results.json"),
+        "failures": plots.revision_failures(results / "revisions" / "results.json"),
     }
 
 
@@ -87,11 +113,9 @@ def line(axis: mpl.axes.Axes, label: str) -> np.ndarray:
 
 def test_draw_all_writes_every_figure_the_same_each_time(results: Path, tmp_path: Path) -> None:
     paths = plots.draw_all(results, tmp_path / "one")
-    assert [path.name for path in paths] == [
-        f"{name}.{kind}"
-        for name in ("learning_curve", "accuracy_by_horizon", "accuracy_by_kind", "tokens_by_horizon", "habits")
-        for kind in ("pdf", "png")
-    ]
+    names = ["learning_curve", "accuracy_by_horizon", "accuracy_by_kind", "tokens_by_horizon", "habits"]
+    both = [*names, "accuracy_by_revisions", "revision_failures"]
+    assert [path.name for path in paths] == [f"{name}.{kind}" for name in both for kind in ("pdf", "png")]
     for path in paths:
         assert path.read_bytes().startswith(b"%PDF" if path.suffix == ".pdf" else b"\x89PNG")
     for path in plots.save(plots.habits(results / "habits.json"), "habits", tmp_path / "two"):
@@ -111,6 +135,31 @@ def test_sizes_and_text(results: Path) -> None:
                 assert 6 <= text.get_fontsize() <= 8
                 inside = frame.x0 - 1 <= box.x0 and box.x1 <= frame.x1 + 1
                 assert inside, f"{name}: {text.get_text()!r} is cut"
+
+
+def test_accuracy_by_revisions(results: Path) -> None:
+    *panels, depends = axes(plots.accuracy_by_revisions(results / "revisions" / "results.json"))
+    for panel, horizon in zip(panels, (10, 50), strict=True):
+        assert f"{horizon} sessions" in panel.get_title()
+        points = line(panel, "UMA after RL")
+        assert points[:, 0] == pytest.approx([0, 0.2, 0.4], abs=0.03)
+        assert points[:, 1] == pytest.approx([0.6, 0.4, 0.2])
+        assert line(panel, "Oracle")[:, 1] == pytest.approx([1, 1, 1])
+    heights = [container.lines[0].get_ydata() for container in depends.containers]
+    assert len(heights) == len(EVALUATED) - 1  # the oracle is not there
+    assert all(height == pytest.approx([0.2, 0.1]) for height in heights)
+
+
+def test_revision_failures(results: Path) -> None:
+    left, right = axes(plots.revision_failures(results / "revisions" / "results.json"))
+    shares = {bars.get_label(): {bar.get_width() for bar in bars} for bars in left.containers}
+    assert all(len(found) == 1 for found in shares.values())  # the same for every agent here
+    assert [round(next(iter(found)), 2) for found in shares.values()] == [0.25, 0.5, 0.1, 0.15]
+    assert [bars.get_label() for bars in right.containers] == [label for label, _ in plots.FATES.values()]
+    assert sum(bars[0].get_width() for bars in right.containers) == pytest.approx(1)
+    assert right.get_yticklabels()[0].get_text() == "told late (20)"
+    with pytest.raises(RunError, match="no memory for"):
+        plots.revision_failures(results / "revisions" / "results.json", "concat")
 
 
 def test_smoke_runs_say_so(results: Path) -> None:
@@ -174,6 +223,7 @@ def test_colours_and_markers_are_an_agents_own() -> None:
     for position in (1, 2):
         assert len({style[position] for style in plots.AGENTS.values()}) == len(EVALUATED)
     assert set(plots.KINDS) == set(QUESTION_KINDS)
+    assert (tuple(plots.OUTCOMES), tuple(plots.FATES), tuple(plots.REVISIONS)) == (OUTCOMES, FATES, KINDS)
     methods = pd.read_csv(plots.DATA / "paper" / "ledger_qa_results.csv")["method"]
     assert set(methods) == set(plots.PAPER)
 
@@ -181,8 +231,9 @@ def test_colours_and_markers_are_an_agents_own() -> None:
 def test_accuracy_by_kind(results: Path) -> None:
     (axis,) = axes(plots.accuracy_by_kind(summary(results), 10))
     heights = {c.get_label(): [bar.get_height() for bar in c] for c in axis.containers if hasattr(c, "patches")}
-    assert heights["UMA after RL"] == pytest.approx([0.4] * 8)
-    assert heights["UMA before RL"] == pytest.approx([0.1] * 8)
+    for agent in ("uma_rl", "uma_base"):
+        share = 0.1 * (EVALUATED.index(agent) + 1)
+        assert heights[plots.AGENTS[agent][0]] == pytest.approx([share] * 8)
     with pytest.raises(RunError, match="no accuracy for .*'horizon': 3"):
         plots.accuracy_by_kind(summary(results), 3)
 

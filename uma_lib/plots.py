@@ -72,9 +72,9 @@ HABITS = {  # those measured in `analysis`
 }
 OUTCOMES = {  # of answers that depend on a revision, see `revisions`
     "right": ("right", BLUE),
-    "ignored": ("right had nothing been revised", ORANGE),
-    "added": ("right had it been a new purchase", PURPLE),
-    "other": ("wrong in another way", "#D9D9D9"),
+    "ignored": ("as if nothing was revised", ORANGE),
+    "added": ("as if newly bought", PURPLE),
+    "other": ("other mistakes", "#D9D9D9"),
 }
 FATES = {  # what a memory session did when it was told a revision
     "applied": ("applied", BLUE),
@@ -284,7 +284,9 @@ def accuracy_by_revisions(results: Path) -> Figure:
     found = read_json(results)
     horizons = found["config"]["horizons"]
     with mpl.rc_context(STYLE):
-        figure, axes = _figure(PAGE, 2.9, columns=len(horizons) + 1)
+        figure = Figure(figsize=(PAGE, 2.9), layout="constrained")
+        panel = figure.subfigures(1, 1)  # of its own, so that the legend is above the figure's note
+        axes = panel.subplots(1, len(horizons) + 1)
         records = _records(found, "accuracy", depends="all")
         agents = [agent for agent in AGENTS if agent in set(records["agent"])]
         rates = sorted(set(records["rate"]))
@@ -315,7 +317,7 @@ def accuracy_by_revisions(results: Path) -> Figure:
         axis.set_title(f"{rate:g} revisions a purchase,\n{horizon} sessions")
         _accuracy_axis(axis, "exact match")
         handles = axes[0].get_legend_handles_labels()
-        figure.legend(*handles, loc="outside lower center", ncols=len(agents), columnspacing=1, handletextpad=0.3)
+        panel.legend(*handles, loc="outside lower center", ncols=len(agents), columnspacing=1, handletextpad=0.3)
         _face(figure, _sample_note(records), found["smoke"])
     return figure
 
@@ -362,8 +364,9 @@ def _stacked(
 def draw_all(results: Path, folder: Path, smoke: bool = False) -> list[Path]:
     """Every figure from a folder of results; returns the files written.
 
-    It holds ``train/seed*/metrics.csv`` (one run a seed), ``evaluation/summary.json``, ``habits.json`` and
-    ``revisions/results.json``. Other agents' lines in the learning curve are those of streams of 10 sessions.
+    It holds ``train/seed*/metrics.csv`` (one run a seed), ``evaluation/summary.json``, ``habits.json`` and, if
+    revisions were evaluated, ``revisions/results.json``. Other agents' lines in the learning curve are those of streams
+    of 10 sessions.
     """
     metrics = sorted(results.glob("train/seed*/metrics.csv"))
     if not metrics:
@@ -378,9 +381,12 @@ def draw_all(results: Path, folder: Path, smoke: bool = False) -> list[Path]:
         "accuracy_by_kind": accuracy_by_kind(summary, 10),
         "tokens_by_horizon": tokens_by_horizon(summary),
         "habits": habits(results / "habits.json", smoke),
-        "accuracy_by_revisions": accuracy_by_revisions(results / "revisions" / "results.json"),
-        "revision_failures": revision_failures(results / "revisions" / "results.json"),
     }
+    if (revised := results / "revisions" / "results.json").exists():  # an evaluation of its own
+        figures |= {
+            "accuracy_by_revisions": accuracy_by_revisions(revised),
+            "revision_failures": revision_failures(revised),
+        }
     return [path for name, figure in figures.items() for path in save(figure, name, folder)]
 
 

@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from uma_lib.ledger.testsets import first_streams
 from uma_lib.policy import Policy
 from uma_lib.reward import score
 from uma_lib.rollout import Context, Trajectory, roll_out
-from uma_lib.runs import Run
+from uma_lib.runs import Run, atomic_write_json, manifest
 
 KINDS = ("late", "amount", "settled", "category", "date", "refund", "cancel", "split")  # of revisions
 OUTCOMES = ("right", "ignored", "added", "other")
@@ -151,7 +152,7 @@ def fates(session: Session, before: dict[str, str], after: dict[str, str], truth
     before, after: the bank; truth: the true ledger before the session, which is brought to its end. Entries are those
     of the given schema: key "DATE CATEGORY", value amounts. "applied": the entries of the revised purchase are as they
     should be. "unknown": not so, and the memory had no true entry to begin with. "added": the amount was stored
-    elsewhere. "changed": the entry was changed in another way. "nothing": it stayed as it was.
+    elsewhere. "changed": the entry was changed in another way. "nothing": all stayed as it was.
     """
     had = _amounts(truth)
     told = []
@@ -169,13 +170,15 @@ def fates(session: Session, before: dict[str, str], after: dict[str, str], truth
             stored += (amounts_in(after[key]) or Counter()) - (amounts_in(before.get(key, "")) or Counter())
     found = []
     for event, keys in told:
-        if all(amounts_in(after.get(key, "")) == has.get(key) for key in keys):
+        changed = any(before.get(key) != after.get(key) for key in keys)
+        known = not event.revises or all(amounts_in(before.get(key, "")) == had.get(key) for key in keys)
+        if changed and all(amounts_in(after.get(key, "")) == has.get(key) for key in keys):
             fate = "applied"
-        elif event.revises and any(amounts_in(before.get(key, "")) != had.get(key) for key in keys):
+        elif not known:  # what is missing anyway needs no cancelling
             fate = "unknown"
         elif event.amount is not None and (stored - here)[event.amount]:
             fate = "added"
-        elif any(before.get(key) != after.get(key) for key in keys):
+        elif changed:
             fate = "changed"
         else:
             fate = "nothing"
@@ -222,8 +225,10 @@ def run(config: RevisionsConfig, out: Path) -> dict[str, Any]:
     memory = [record for rate in config.rates if rate for record in _memory(config.at(rate), config.audited)]
     results = {"smoke": config.smoke, "config": asdict(config)}
     results |= {"accuracy": accuracy, "outcomes": outcomes, "memory": memory}
-    folder.finish(results, device="cpu", seed=config.seed, inputs=evaluated_models(config).values())
-    return results
+    atomic_write_json(folder.results_path, results)
+    started = datetime.fromtimestamp(folder.params_path.stat().st_mtime, UTC)
+    atomic_write_json(folder.manifest_path, manifest(started, evaluated_models(config).values(), seed=config.seed))
+    return folder.results()
 
 
 def _explained(rows: list[Row], config: EvaluationConfig) -> list[Row]:

@@ -253,8 +253,11 @@ def card(horizons: tuple[int, int] = (10, 50)) -> str:
         "## Splits and seeds", "",
         "A stream is seeded by its size, split, number of sessions and index, by nothing else, so that no two splits "
         "share a stream. The streams of `ledger-qa-revised` have the same purchases as those of `ledger-qa`, and "
-        f"{TRACKS['ledger-qa-revised']} revisions for each purchase. The test sets are the streams from index 0 of the "
-        "split `test` with one question of each kind. Streams of other splits can be made in any number.", "",
+        f"{TRACKS['ledger-qa-revised']} revisions for each purchase, told in further turns (so that a session may have "
+        "more turns than its size says). The test sets are the first streams of the split `test` with one question of "
+        "each kind, without the few that would let one and the same answer be right for more than "
+        f"{testsets.CONSTANT:.0%} of the questions of a kind (column *left out* below). Streams of other splits can be "
+        "made in any number.", "",
         "## Fields", "",
         "One row is one stream.", "",
         *_table(["field", "", ""], _described(files.ROW, _FIELDS)),
@@ -288,13 +291,22 @@ def card(horizons: tuple[int, int] = (10, 50)) -> str:
         + ", ".join(_percent(m["category_unsaid"]) for m in plain_long.values())
         + " of the cases (small, standard, hard): which purchases belong to Dining is for the reader to know.",
         f"- *Constant answers.* Accuracy in percent of the constant that is best on the set itself, at {short} and at "
-        f"{long} sessions:", "",
+        f"{long} sessions; over all sets and kinds it is at most "
+        f"{_percent(max(max(e['constants'].values()) for e in entries.values()))}:", "",
         *_table(["", *(f"{head} {n}" for head in heads for n in horizons)], map(constant, [*ALL_KINDS, "all"])), "",
+        "## What counts", "",
+        "A refund lowers the purchase that it is for, on the day of that purchase. What is cancelled or refunded in "
+        "full is no transaction. A split makes two entries of one. What was changed has its last value. A purchase "
+        "that is mentioned again (only in standard and hard) is marked as such (*as I said*, *did you note it?*). In "
+        "size small a few purchases are worded in a way that a reader might take for a total or a repetition (*For an "
+        "escape room I paid $15 in all*, after another one on the same day): all of them are purchases of their own.",
+        "",
         "## Test sets", "",
         f"{len(entries)} sets, {streams:,} streams, {sum(e['questions'] for e in entries.values()):,} questions. "
         "SHA-256 is over the rows as canonical JSON; a parquet file holds it in its metadata.", "",
-        *_table(["test set", "streams", "questions", "SHA-256"],
-                ([e["name"], str(e["streams"]), str(e["questions"]), f"`{e['sha256']}`"] for e in entries.values())),
+        *_table(["test set", "streams", "left out", "questions", "SHA-256"],
+                ([e["name"], str(e["streams"]), str(len(e["left_out"])), str(e["questions"]), f"`{e['sha256']}`"]
+                 for e in entries.values())),
         "",
     ])  # fmt: skip
 
