@@ -15,8 +15,10 @@ import pytest
 from jupyter_client.kernelspec import KernelSpecManager
 
 import uma_lib
-from uma_lib.paths import NOTEBOOKS, PACKAGE, REPO
+from uma_lib.paths import NOTEBOOKS, PACKAGE, REPO, RESULTS
 from uma_lib.pipeline import declared_parameters
+from uma_lib.plots import AGENTS
+from uma_lib.runs import read_json
 
 # lowest first; a module may import only those before it
 ORDER = """
@@ -114,3 +116,29 @@ def test_notebooks_are_executed_in_order_without_error(path: Path) -> None:
 def test_papermill_sees_every_parameter(path: Path) -> None:
     # its line parser loses `X | None` and second equals signs, so that --help-notebook would not show them
     assert set(papermill.inspect_notebook(path)) == set(declared_parameters(path))
+
+
+def test_the_tables_of_the_readme_are_the_results() -> None:
+    def cell(record: dict) -> str:
+        return f"{100 * record['accuracy']:.0f} [{100 * record['low']:.0f}, {100 * record['high']:.0f}]"
+
+    text = (REPO / "README.md").read_text()
+    by_horizon = read_json(RESULTS / "evaluation" / "summary.json")
+    revised = read_json(RESULTS / "revisions" / "results.json")
+    names = {agent: label + (", three seeds" if agent == "uma_rl" else "") for agent, (label, _, _) in AGENTS.items()}
+    for agent, name in names.items():
+        if agent == "oracle":
+            continue
+        if agent in by_horizon["config"]["agents"]:
+            records = [r for r in by_horizon["accuracy"] if (r["agent"], r["kind"]) == (agent, "all")]
+            records.sort(key=lambda r: r["horizon"])
+            assert f"| {name} | {' | '.join(map(cell, records))} |" in text
+        of_agent = {
+            (r["rate"], r["depends"]): r for r in revised["accuracy"] if (r["agent"], r["horizon"]) == (agent, 10)
+        }
+        columns = [*((rate, "all") for rate in revised["config"]["rates"]), (0.4, "revised")]
+        assert f"| {name} | {' | '.join(cell(of_agent[column]) for column in columns)} |" in text
+    told = [record for record in revised["memory"] if record["agent"] == "uma_rl"]
+    counts = {name: sum(record[name] for record in told) for name in ("revisions", "applied", "nothing", "added")}
+    assert f"Of {counts['revisions']:,} revisions" in text and counts["applied"] == 0
+    assert f"for {counts['nothing']} it changed" in text and f"for {counts["added"]} it stored" in text
