@@ -141,4 +141,4 @@ def test_the_tables_of_the_readme_are_the_results() -> None:
     told = [record for record in revised["memory"] if record["agent"] == "uma_rl"]
     counts = {name: sum(record[name] for record in told) for name in ("revisions", "applied", "nothing", "added")}
     assert f"Of {counts['revisions']:,} revisions" in text and counts["applied"] == 0
-    assert f"for {counts['nothing']} it changed" in text and f"for {counts["added"]} it stored" in text
+    assert f"for {counts['nothing']} it changed" in text and f"for {counts['added']} it stored" in text

@@ -14,8 +14,9 @@ construction, and can be cached: the same line comes back in many dialogues.
 No check can prove that a line still means the same. So the rule is conservative:
 
 - asked for: what the user says where purchases are told, the assistant's answer to it if it names no fact, small talk;
-- never touched: amounts that were not paid (plans, prices, other people), revisions and late entries, and whatever
-  refers to a purchase afterwards ("that $9 for coffee, did you get it?", "No, Dining.", "It was $4.57.");
+- never touched: amounts that were not paid (plans, prices, other people), revisions and late entries, requests that
+  name no amount yet ("I have coffee to record."), and whatever refers to a purchase afterwards ("that $9 for coffee,
+  did you note it?", "No, Dining.", "It was $4.57.");
 - every amount, day, category and thing that was said is still said, and none is new (see `found`); a purchase gains no
   word that could undo it ("not", "nearly", "might", "twice", "she") and keeps one of payment, small talk gains none;
   questions stay questions, and the user stays the speaker.
@@ -236,7 +237,8 @@ def utterances(session: Session) -> list[Utterance]:
         if any(expense.turn == n for expense in session.mentioned):
             kinds += ["unpaid amount"] * 2
         elif events == {"purchase"}:
-            kinds += ["purchase", "follow-up" if any(told[n + 1 : n + 2]) else "answer"]
+            paid = any(fact.kind == "amount" for fact in found(texts[n]))  # else the assistant asks how much
+            kinds += ["purchase" if paid else "request", "follow-up" if any(told[n + 1 : n + 2]) else "answer"]
         elif events:
             kinds += ["revision"] * 2
         else:  # a fact here was said before, or answers what the assistant has asked
@@ -284,7 +286,7 @@ def refusal(old: Utterance, new: str) -> str | None:
         you = [bool(_OTHER.search(_POLITE.sub(" ", text))) for text in (had, has)]
         if not spoke or you[0] != you[1]:
             return "speaker"  # the model has answered the user instead
-    if old.kind == "purchase" and any(fact.kind == "amount" for fact in before):
+    if old.kind == "purchase":
         if not _DONE.search(_FACT.sub(lambda m: "$" if m.lastgroup == "amount" else m[0], new).lower()):
             return "no payment"
     return None
