@@ -325,6 +325,16 @@ def test_the_manifest_is_complete_and_what_it_says_is_made_here():
     testsets.verify([*small, "ledger-qa-revised/standard/test/2", "ledger-qa/hard/test/2"])
 
 
+@pytest.mark.parametrize("rate", [0.05, 0.4, 1])
+def test_streams_at_any_rate_of_revisions_come_back(tmp_path, rate):
+    samples = [sample(Stream("small", "train", 6, index, rate)) for index in range(2)]
+    files.write_parquet(tmp_path / "a.parquet", samples)
+    authors.write_authors(tmp_path / "a.json", samples)
+    for found in (files.read_parquet(tmp_path / "a.parquet"), authors.read_authors(tmp_path / "a.json")):
+        assert list(found) == samples
+    assert samples[0].id == f"ledger-qa-revised@{float(rate)}/small/train/6/0"
+
+
 def test_streams_are_left_out_only_where_an_answer_is_given_too_often():
     entries = testsets.load()
     for name in ("ledger-qa/small/test/2", "ledger-qa/small/test/5", "ledger-qa-revised/standard/test/10"):
@@ -334,7 +344,7 @@ def test_streams_are_left_out_only_where_an_answer_is_given_too_often():
         plain = [Stream(size, "test", int(sessions), i, TRACKS[track]) for i in range(100)]
         best = testsets.constants(q for stream in plain for q in stream.questions())
         assert (max(found["accuracy"] for found in best.values()) > 0.15) == bool(left_out)
-        first = testsets.first_streams(size, "test", int(sessions), 100, TRACKS[track])
+        first = list(testsets.first_streams(size, "test", int(sessions), 100, TRACKS[track]))
         assert [s.name for s in first] == [s.name for s in testsets.test_set(name)]
         assert not {s.index for s in first} & set(left_out) and len(first) == 100
     # of other splits and rates no stream is left out

@@ -23,7 +23,6 @@ import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -48,7 +47,6 @@ from uma_lib.runs import (
     atomic_write_json,
     atomic_write_text,
     hashes,
-    manifest,
     read_json,
     read_text,
 )
@@ -371,7 +369,7 @@ def run(config: EvaluationConfig, out: Path) -> dict[str, Any]:
                 bar.set_description(f"{agent}, {horizon} sessions", refresh=False)
                 if name is not None and name != loaded:
                     policy, loaded = Policy.load(folders.get(name, name)), name
-                streams = first_streams(config.size, config.split, horizon, count, config.revisions)
+                streams = list(first_streams(config.size, config.split, horizon, count, config.revisions))
                 found = evaluate(
                     agent, streams, config, policy=policy, encode=encode, seed=seed, progress=progress
                 )
@@ -382,8 +380,7 @@ def run(config: EvaluationConfig, out: Path) -> dict[str, Any]:
     summary = {"smoke": config.smoke, "config": asdict(config), **summarize(rows)}
     summary["chance"] = chance(rows, config.size, config.revisions)
     atomic_write_json(summary_path, summary)
-    started = datetime.fromtimestamp(folder.params_path.stat().st_mtime, UTC)
-    atomic_write_json(folder.manifest_path, manifest(started, folders.values(), seed=config.seed))
+    folder.close(folders.values(), seed=config.seed)
     return read_json(summary_path)
 
 

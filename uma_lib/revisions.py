@@ -17,9 +17,8 @@ The shares of outcomes are lower bounds: an answer with one more mistake in it, 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +27,14 @@ from uma_lib.analysis import amounts_in
 from uma_lib.evaluation import EvaluationConfig, Row, accuracy_of, evaluated_models, read_answers
 from uma_lib.ledger import Event, Ledger, Question, Session, Stream
 from uma_lib.ledger.questions import answer
-from uma_lib.ledger.state import PURCHASES
+from uma_lib.ledger.state import PURCHASES, REVISIONS
 from uma_lib.ledger.testsets import first_streams
 from uma_lib.policy import Policy
 from uma_lib.reward import score
 from uma_lib.rollout import Context, Trajectory, roll_out
-from uma_lib.runs import Run, atomic_write_json, manifest
+from uma_lib.runs import Run, atomic_write_json
 
-KINDS = ("late", "amount", "settled", "category", "date", "refund", "cancel", "split")  # of revisions
+KINDS = ("late", *REVISIONS)
 OUTCOMES = ("right", "ignored", "added", "other")
 FATES = ("applied", "nothing", "added", "changed", "unknown")
 
@@ -86,13 +85,12 @@ def readings(stream: Stream) -> dict[str, Ledger]:
             if event.kind == "purchase":
                 added.apply(event)
             elif event.amount is not None:
-                of = added.entries[event.revises] if event.revises in added.entries else None
-                category, scene = (event.category, event.scene) if event.scene or not of else (of.category, of.scene)
-                if category is None:  # of a part of a part, which is no entry of this reading
+                of = event if event.scene else added.entries.get(event.revises)
+                if of is None:  # a refund of what was split off, which is no entry of this reading
                     continue
                 name = event.entry if event.kind == "late" else f"{session.index}.said{number}"
-                added.apply(Event("purchase", session.index, event.turn, name, None, session.date, category, scene,
-                                  event.amount))  # fmt: skip
+                added.apply(Event("purchase", session.index, event.turn, name, None, session.date, of.category,
+                                  of.scene, event.amount))  # fmt: skip
     return {"ignored": ignored, "added": added}
 
 
@@ -199,7 +197,7 @@ def _amounts(ledger: Ledger) -> dict[str, Counter]:
     return dict(found)
 
 
-def trajectory_fates(stream: Stream, trajectory: Trajectory) -> Iterable[tuple[str, str]]:
+def trajectory_fates(stream: Stream, trajectory: Trajectory) -> Iterator[tuple[str, str]]:
     """`fates` over all sessions of a trajectory."""
     bank, truth = trajectory.memory.bank, Ledger()
     versions = [0, *trajectory.versions]
@@ -226,8 +224,7 @@ def run(config: RevisionsConfig, out: Path) -> dict[str, Any]:
     results = {"smoke": config.smoke, "config": asdict(config)}
     results |= {"accuracy": accuracy, "outcomes": outcomes, "memory": memory}
     atomic_write_json(folder.results_path, results)
-    started = datetime.fromtimestamp(folder.params_path.stat().st_mtime, UTC)
-    atomic_write_json(folder.manifest_path, manifest(started, evaluated_models(config).values(), seed=config.seed))
+    folder.close(evaluated_models(config).values(), seed=config.seed)
     return folder.results()
 
 
@@ -269,7 +266,7 @@ def _outcomes(rows: list[Row]) -> list[Row]:
 
 def _memory(config: EvaluationConfig, audited: int) -> list[Row]:
     """Fates of revisions in new rollouts of the memory agents, on streams of the first horizon."""
-    streams = first_streams(config.size, config.split, config.horizons[0], audited, config.revisions)
+    streams = list(first_streams(config.size, config.split, config.horizons[0], audited, config.revisions))
     folders, records = evaluated_models(config), []
     for agent, models in (("uma_base", [config.model]), ("uma_rl", config.trained)):
         counts: dict[str, Counter] = defaultdict(Counter)

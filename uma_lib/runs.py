@@ -355,9 +355,13 @@ class Run:
     def finish(self, results: Any, *, device: str, seed: int, inputs: Iterable[Path] = ()) -> None:
         """Write the results, then the manifest, after `start`; `inputs`: files or folders the run read."""
         atomic_write_json(self.results_path, results)
+        self.close(inputs, device=device, seed=seed)
+
+    def close(self, inputs: Iterable[Path], **facts: Any) -> None:
+        """Write the manifest, last of all files, with more ``facts``: the run is complete."""
         # params.json is written once, so its time is that of the first start, over all continuations
         started = datetime.fromtimestamp(self.params_path.stat().st_mtime, UTC)
-        atomic_write_json(self.manifest_path, manifest(started, inputs, device=device, seed=seed))
+        atomic_write_json(self.manifest_path, manifest(started, inputs, **facts))
 
     def results(self) -> Any:
         """The results of a complete run."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import fields
 from itertools import chain, islice
@@ -33,29 +33,29 @@ FORMATS = {
 
 
 def make(arguments: argparse.Namespace) -> None:
-    write, streams = _asked(arguments)
-    bar = tqdm(streams, desc=arguments.out.name, disable=None)
+    write, number, streams = _asked(arguments)
+    bar = tqdm(streams(), desc=arguments.out.name, total=number, disable=None)
     write(arguments.out, (files.sample(stream, arguments.per_kind) for stream in bar))
-    print(f"{arguments.out}: {len(streams)} streams, {arguments.out.stat().st_size:,} bytes")
+    print(f"{arguments.out}: {number} streams, {arguments.out.stat().st_size:,} bytes")
 
 
 def rewrite(arguments: argparse.Namespace) -> None:
     from uma_lib.ledger import rewrite
 
-    write, streams = _asked(arguments)
+    write, number, streams = _asked(arguments)
     names = {field.name for field in fields(rewrite.RewriteConfig)}
     config = check(rewrite.RewriteConfig, {n: value for n, value in vars(arguments).items() if n in names})
-    sessions, report = rewrite.rewrite(chain.from_iterable(streams), config, arguments.cache)
+    sessions, report = rewrite.rewrite(chain.from_iterable(streams()), config, arguments.cache)
     with closing(sessions):  # whatever happens, no request goes on
-        total = len(streams) * arguments.sessions
+        total = number * arguments.sessions
         bar = iter(tqdm(sessions, desc=arguments.out.name, total=total, unit="session", disable=None))
-        samples = (files.sample(s, arguments.per_kind, islice(bar, len(s)), config.model) for s in streams)
+        samples = (files.sample(s, arguments.per_kind, islice(bar, len(s)), config.model) for s in streams())
         write(arguments.out, samples)
-    print(f"{arguments.out}: {len(streams)} streams, {arguments.out.stat().st_size:,} bytes\n{report}")
+    print(f"{arguments.out}: {number} streams, {arguments.out.stat().st_size:,} bytes\n{report}")
 
 
-def _asked(arguments: argparse.Namespace) -> tuple[Callable, list[Stream]]:
-    """What `make` and `rewrite` write: the function for the format, and the streams."""
+def _asked(arguments: argparse.Namespace) -> tuple[Callable, int, Callable[[], Iterator[Stream]]]:
+    """What `make` and `rewrite` write: the function for the format, the number of streams, and these, made anew."""
     for what, known in (("track", TRACKS), ("size", SIZES), ("split", SPLITS), ("format", arguments.formats)):
         if getattr(arguments, what) not in known:
             raise RunError(f"--{what}: {unknown(what, getattr(arguments, what), known)}")
@@ -70,10 +70,11 @@ def _asked(arguments: argparse.Namespace) -> tuple[Callable, list[Stream]]:
         if value < 1:
             raise RunError(f"--{what} {value}: at least 1 is needed")
     try:
-        streams = testsets.first_streams(arguments.size, arguments.split, arguments.sessions, number, rate)
+        Stream(arguments.size, arguments.split, arguments.sessions, 0, rate)
     except ValueError as error:  # sessions or revisions out of range
         raise RunError(str(error)) from error
-    return write, streams
+    which = arguments.size, arguments.split, arguments.sessions, number, rate
+    return write, number, lambda: testsets.first_streams(*which)
 
 
 def verify(arguments: argparse.Namespace) -> None:
@@ -90,10 +91,8 @@ def verify(arguments: argparse.Namespace) -> None:
         print("not written by this package: it has no hash, and its answers were not checked")
     elif same:
         print(f"it is the test set {same[0]}")
-    if found["format"] != "rl":
-        read = files.read_parquet if found["format"] == "parquet" else authors.read_authors
-        for name in sorted({one.rewritten_by for one in read(arguments.file)} - {None}):
-            print(f"streams of it are in the words of the model {name!r}: it is no test set")
+    for name in found["rewritten_by"]:
+        print(f"streams of it are in the words of the model {name!r}: it is no test set")
 
 
 def describe(arguments: argparse.Namespace) -> None:
@@ -112,8 +111,11 @@ def describe(arguments: argparse.Namespace) -> None:
 
 
 def lock(arguments: argparse.Namespace) -> None:
-    # whatever its version, what it says of a set is compared with what is written now
-    before = {e["name"]: e for e in read_json(testsets.MANIFEST)["sets"]} if testsets.MANIFEST.exists() else {}
+    before = {}
+    if testsets.MANIFEST.exists():  # of any version: it is compared, not used
+        held = read_json(testsets.MANIFEST)
+        files.check_shape(held, {"sets": [{"name": str}]}, str(testsets.MANIFEST))
+        before = {entry["name"]: entry for entry in held["sets"]}
     entries = testsets.lock()["sets"]
     changed = sum(entry["name"] in before and entry != before[entry["name"]] for entry in entries)
     print(f"{testsets.MANIFEST}: {len(entries)} test sets, {changed} of them not as before")

@@ -16,17 +16,14 @@ import yaml
 from tqdm import tqdm
 
 from uma_lib.ledger import files, testsets
-from uma_lib.ledger.language import CATEGORIES, TAXONOMY, the
+from uma_lib.ledger.language import CATEGORIES, MONTHS, NUMBERS, TAXONOMY, the
 from uma_lib.ledger.questions import ALL_KINDS, Question
 from uma_lib.ledger.streams import SIZES, TRACKS, Session, Stream
 
 TRAINING_STREAMS = 20  # in which templates of a test set are looked for
 
-_ONES = "one two three four five six seven eight nine".split()
-_TEENS = "ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen".split()
-_TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
-_NUMBER = rf"(?:(?:{'|'.join(_TENS)})(?:-(?:{'|'.join(_ONES)}))?|{'|'.join(_TEENS + _ONES)})"
-_MONTH = "(?:January|February|March|April|May|June|July|August|September|October|November|December)"
+_NUMBER = f"(?:{'|'.join(sorted(NUMBERS, key=len, reverse=True))})"
+_MONTH = f"(?:{'|'.join(MONTHS)})"
 _DATE = re.compile(rf"\d{{4}}-\d\d-\d\d|{_MONTH} \d\d?, \d{{4}}|\d\d? {_MONTH} \d{{4}}")
 # "twelve fifty", "eight dollars and five cents", "$12.50", "12.50 USD"; one number word alone is no amount ("one more")
 _AMOUNT = re.compile(
@@ -144,7 +141,7 @@ def _spread(values: Sequence[int]) -> dict[str, float]:
 # --- the card -----------------------------------------------------------------------------------------------------
 
 _FIELDS = {
-    "id": "TRACK/SIZE/SPLIT/SESSIONS/INDEX",
+    "id": "TRACK/SIZE/SPLIT/SESSIONS/INDEX; TRACK@RATE where the rate of revisions is not the track's own",
     "track": "`ledger-qa`, or `ledger-qa-revised` with corrections, refunds, splits and cancellations",
     "size": "`small` (whole dollars, short sessions), `standard` or `hard` (cents, varied language)",
     "split": "`train`, `validation`, `test` or `demonstrations`",

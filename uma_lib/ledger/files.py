@@ -33,7 +33,7 @@ import pyarrow.parquet as pq
 from uma_lib.ledger.language import money
 from uma_lib.ledger.questions import ALL_KINDS, Question, answer
 from uma_lib.ledger.state import PURCHASES, REVISIONS, Event, Ledger
-from uma_lib.ledger.streams import SIZES, SPLITS, TRACKS, Session, Stream
+from uma_lib.ledger.streams import SIZES, SPLITS, TRACKS, Session, Stream, name_of
 from uma_lib.reward import Gold
 from uma_lib.runs import RunError, file_error, type_name, unknown
 
@@ -100,7 +100,7 @@ def sample(
         raise ValueError("sessions in other words need rewritten_by, and rewritten_by needs them")
     sessions = list(stream if sessions is None else sessions)
     return Sample(
-        stream.name, stream.track, stream.size.name, stream.split, stream.index, float(stream.revisions), rewritten_by,
+        stream.name, stream.track, stream.size.name, stream.split, stream.index, stream.revisions, rewritten_by,
         tuple(s.date for s in sessions), tuple(s.text for s in sessions), tuple(e for s in sessions for e in s.events),
         tuple(stream.questions(per_kind)),
     )  # fmt: skip
@@ -139,14 +139,14 @@ def from_row(values: dict[str, Any], where: str) -> Sample:
         if values[field] not in known:
             raise RunError(f"{where}: {unknown(name, values[field], known)}")
     n = values["sessions"]
-    name = "/".join(str(values[field]) for field in ("track", "size", "split", "sessions", "index"))
+    name = name_of(*(values[field] for field in ("track", "revisions", "size", "split", "sessions", "index")))
     for field, right, wanted in (
         ("sessions", n >= 1, "at least 1"),
         ("index", values["index"] >= 0, "at least 0"),
-        ("id", values["id"] == name, repr(name)),
         ("rewritten_by", values["rewritten_by"] != "", "the name of a model"),
         ("revisions", 0 <= values["revisions"] <= 1, "between 0 and 1"),
         ("revisions", (values["revisions"] > 0) == (TRACKS[values["track"]] > 0), f"that of track {values['track']}"),
+        ("id", values["id"] == name, repr(name)),
     ):
         if not right:
             raise RunError(f"{where}: {field} is {values[field]!r}, not {wanted}")

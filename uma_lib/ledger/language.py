@@ -75,7 +75,7 @@ _ONES = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
     "eighteen nineteen"
 ).split()
-_MONTHS = "January February March April May June July August September October November December".split()
+MONTHS = "January February March April May June July August September October November December".split()
 _TENS = "zero ten twenty thirty forty fifty sixty seventy eighty ninety".split()
 
 
@@ -83,6 +83,9 @@ def _below_hundred(n: int) -> str:
     if n < 20:
         return _ONES[n]
     return _TENS[n // 10] + (f"-{_ONES[n % 10]}" if n % 10 else "")
+
+
+NUMBERS = {_below_hundred(n): n for n in range(1, 100)}  # "one" to "ninety-nine"
 
 
 def spoken(amount: Decimal, short: bool = False) -> str:
@@ -402,7 +405,7 @@ def said_day(way: float, day: str) -> str:
     if way < 0.5:
         return day
     when = date.fromisoformat(day)
-    month = _MONTHS[when.month - 1]
+    month = MONTHS[when.month - 1]
     return f"{month} {when.day}, {when.year}" if way < 0.75 else f"{when.day} {month} {when.year}"
 
 

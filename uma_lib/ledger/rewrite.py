@@ -37,8 +37,7 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
 
-from uma_lib.ledger import language
-from uma_lib.ledger.language import CATEGORIES, TAXONOMY
+from uma_lib.ledger.language import CATEGORIES, MONTHS, NUMBERS, TAXONOMY
 from uma_lib.ledger.streams import Session
 from uma_lib.runs import RunError
 from uma_lib.server import Server
@@ -76,21 +75,18 @@ class RewriteConfig:
 
 # --- facts in a text ----------------------------------------------------------------------------------------------
 
-_NUMBERS = {language.spoken(Decimal(n)).partition(" ")[0]: n for n in range(1, 100)}  # "one" to "ninety-nine"
-
-
 def _any(words: Iterable[str]) -> str:
     """A pattern for one of ``words``, the longest that fits; a hyphen may be a blank."""
     return "|".join(re.escape(word).replace(r"\-", "[ -]") for word in sorted(words, key=len, reverse=True))
 
 
-_WORD = rf"\b(?:{_any(_NUMBERS)})\b"
-_TWO_DIGITS = rf"(?:{_any(word for word, n in _NUMBERS.items() if n > 9)})"
+_WORD = rf"\b(?:{_any(NUMBERS)})\b"
+_TWO_DIGITS = rf"(?:{_any(word for word, n in NUMBERS.items() if n > 9)})"
 _DIGITS = r"(?:\d{1,3}(?:,\d{3})+|\d+)"
 _START, _END = r"(?<![\w.,$-])(?<!\$ )", r"(?![\w%]|[.,]\d)"  # no part of "1.5k", "-2", "1,50" or "C$2"
 _FIGURE = rf"{_START}{_DIGITS}(?:\.\d+)?{_END}"
 _DOLLARS = r"(?:US )?(?:dollars?|bucks?|USD)\b"
-_MONTH = rf"(?-i:{_any(language._MONTHS)})"  # "may" is no month
+_MONTH = rf"(?-i:{_any(MONTHS)})"  # "may" is no month
 _WEEKDAY = r"(?:mon|tues|wednes|thurs|fri|satur|sun)days?"
 _THINGS = {
     said.removeprefix("a ").removeprefix("an ").removeprefix("the ")
@@ -150,7 +146,7 @@ def _value(kind: str, said: str) -> Decimal | str:
     if kind == "day":
         said = re.sub(_WORD, lambda m: str(_number(m[0])), said)
         if full := re.fullmatch(r"(?:(\d+)\w* (?:of )?([a-z]+)|([a-z]+) (\d+)\w*),? (\d{4})", said):
-            day, month = int(full[1] or full[4]), language._MONTHS.index((full[2] or full[3]).capitalize()) + 1
+            day, month = int(full[1] or full[4]), MONTHS.index((full[2] or full[3]).capitalize()) + 1
             return f"{full[5]}-{month:02}-{day:02}"
     if kind in ("day", "thing", "category"):
         return said
@@ -167,7 +163,7 @@ def _number(figure: str) -> Decimal:
     """`Decimal` of "1,204.5", "twelve" or "ninety-nine"."""
     if figure[0].isdigit():
         return Decimal(figure.replace(",", ""))
-    return Decimal(_NUMBERS[figure.replace(" ", "-")])
+    return Decimal(NUMBERS[figure.replace(" ", "-")])
 
 
 # --- what may be rewritten, and whether it still says the same ----------------------------------------------------
@@ -286,10 +282,8 @@ def refusal(old: Utterance, new: str) -> str | None:
         you = [bool(_OTHER.search(_POLITE.sub(" ", text))) for text in (had, has)]
         if not spoke or you[0] != you[1]:
             return "speaker"  # the model has answered the user instead
-    if old.kind == "purchase":
-        if not _DONE.search(_FACT.sub(lambda m: "$" if m.lastgroup == "amount" else m[0], new).lower()):
-            return "no payment"
-    return None
+    told = _FACT.sub(lambda m: "$" if m.lastgroup == "amount" else m[0], new).lower()
+    return "no payment" if old.kind == "purchase" and not _DONE.search(told) else None
 
 
 def _words_of(text: str, words: re.Pattern) -> tuple[set[str], set[str]]:

@@ -129,9 +129,9 @@ class Stream:
         if not 0.0 <= revisions <= 1.0:
             raise ValueError(f"revisions is a rate between 0 and 1, not {revisions}")
         self.size, self.split, self.sessions, self.index = SIZES[size], split, sessions, index
-        self.revisions = revisions
+        self.revisions = float(revisions)  # 1 and 1.0 are the same stream
         self.track = "ledger-qa-revised" if revisions else "ledger-qa"
-        self.name = name_of(self.track, revisions, size, split, sessions, index)
+        self.name = name_of(self.track, self.revisions, size, split, sessions, index)
         # the split is part of the seed, so that no two splits share a stream; the track is not, so that both tracks
         # have the same purchases
         self._seed = f"ledger-qa/{size}/{split}/{sessions}/{index}"

@@ -8,7 +8,7 @@ wherever it is needed, and `verify` says whether it is the same.
 
 How many questions are enough: the 95 % interval of an accuracy p over n independent questions reaches
 1.96 * sqrt(p (1 - p) / n) to either side, at most 1.96 * 0.5 / sqrt(n), which is 0.040 for n = 600: four points. A set
-of 100 streams has at least 795 questions (3.5 points), one of 20 streams at least 160 (7.7 points). Questions on one
+of 100 streams has at least 800 questions (3.5 points), one of 20 streams at least 160 (7.7 points). Questions on one
 stream share its memory, so real intervals are wider: bootstrap over streams.
 """
 
@@ -54,16 +54,21 @@ def test_set(name: str, path: Path = MANIFEST) -> Iterator[Stream]:
     entries = load(path)
     if name not in entries:
         raise RunError(f"{path}: {unknown('test set', name, entries)}")
-    return _streams(track, size, sessions, entries[name]["left_out"])
+    return _without(entries[name]["left_out"], size_of_set(sessions), size, "test", sessions, TRACKS[track])
 
 
-def first_streams(size: str, split: str, sessions: int, number: int, revisions: float = 0.0) -> list[Stream]:
-    """The first ``number`` streams of a split; of the split ``test`` without those that its test set leaves out."""
+def first_streams(size: str, split: str, sessions: int, number: int, revisions: float = 0.0) -> Iterator[Stream]:
+    """The first ``number`` streams of a split, one by one; of ``test`` without those that the test set leaves out."""
     track = next((track for track, rate in TRACKS.items() if rate == revisions), None)
     name = f"{track}/{size}/{split}/{sessions}"
-    passed_over = load()[name]["left_out"] if name in NAMES else ()
-    indices = islice((index for index in count() if index not in passed_over), number)
-    return [Stream(size, split, sessions, index, revisions) for index in indices]
+    return _without(load()[name]["left_out"] if name in NAMES else (), number, size, split, sessions, revisions)
+
+
+def _without(
+    left_out: Sequence[int], number: int, size: str, split: str, sessions: int, revisions: float
+) -> Iterator[Stream]:
+    indices = (index for index in count() if index not in left_out)
+    return (Stream(size, split, sessions, index, revisions) for index in islice(indices, number))
 
 
 def _parts(name: str) -> tuple[str, str, int]:
@@ -80,12 +85,6 @@ def _parts(name: str) -> tuple[str, str, int]:
         if value not in values:
             raise RunError(f"test set {name!r}: unknown {what} {value!r}; known: {', '.join(values)}")
     return track, size, int(sessions)
-
-
-def _streams(track: str, size: str, sessions: int, left_out: Sequence[int]) -> Iterator[Stream]:
-    indices = (index for index in count() if index not in left_out)
-    for index in islice(indices, size_of_set(sessions)):
-        yield Stream(size, "test", sessions, index, revisions=TRACKS[track])
 
 
 # --- constant answers ---------------------------------------------------------------------------------------------
@@ -152,9 +151,10 @@ def measure(name: str, left_out: Sequence[int]) -> dict[str, Any]:
     every stream in turn, so that one stream at a time is in memory. A parquet file of the set (`files.write_parquet`)
     has the same.
     """
+    track, size, sessions = _parts(name)
     digest, streams = hashlib.sha256(), 0
     questions: list[Question] = []
-    for stream in _streams(*_parts(name), left_out):
+    for stream in _without(left_out, size_of_set(sessions), size, "test", sessions, TRACKS[track]):
         made = sample(stream)
         digest.update(canonical(row(made)))
         streams += 1
@@ -209,7 +209,9 @@ def verify(names: Iterable[str] | None = None, path: Path = MANIFEST) -> list[st
 
 
 def verify_file(path: Path) -> dict[str, Any]:
-    """Check everything that can be checked of a file of any format; returns format, streams, questions, sha256.
+    """Check everything that can be checked of a file of any format.
+
+    Returns format, streams, questions, sha256 and rewritten_by, the models whose words it is in (unknown for "rl").
 
     Shapes, values and SHA-256; for parquet and the authors' JSON also that the events give every answer. sha256 is that
     of the samples, in parquet and JSON that of the test set if it is one, for "rl" that of its own rows; None for a
@@ -220,19 +222,23 @@ def verify_file(path: Path) -> dict[str, Any]:
         about = files.about(path)
         if about["format"] == "rl":
             questions = sum(len(values["reward_model"]["ground_truth"]) for values in authors.read_rl(path))
-            return {"format": "rl", "streams": about["rows"], "questions": questions, "sha256": about["sha256"]}
+            return {"format": "rl", "streams": about["rows"], "questions": questions, "sha256": about["sha256"],
+                    "rewritten_by": []}  # fmt: skip
         form, samples = "parquet", files.read_parquet(path)
     elif path.suffix == ".json" or path.name.endswith(".json.gz"):
         form, samples = "authors", authors.read_authors(path)
     else:
         raise RunError(f"{path}: the name must end in .parquet, .json or .json.gz")
-    digest, count, questions, ours = hashlib.sha256(), 0, 0, True
+    digest, streams, questions, ours = hashlib.sha256(), 0, 0, True
+    models: set[str | None] = set()
     for k, one in enumerate(samples):
         ours = ours and one.track is not None
         if form == "parquet":  # reading the authors' JSON does it already
             check_answers(one, f"{path}: row {k}")
         if ours:
             digest.update(canonical(row(one)))
-        count += 1
+        models.add(one.rewritten_by)
+        streams += 1
         questions += len(one.questions)
-    return {"format": form, "streams": count, "questions": questions, "sha256": digest.hexdigest() if ours else None}
+    return {"format": form, "streams": streams, "questions": questions,
+            "sha256": digest.hexdigest() if ours else None, "rewritten_by": sorted(models - {None})}  # fmt: skip
