@@ -1,15 +1,19 @@
 """The policy against plain `transformers`: log-probabilities, batching, limits, chat format, loading."""
 
+import copy
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 from uma_lib.policy import Ask, ChatFormat, Policy, Turn, token_logprobs
-from uma_lib.runs import RunError
+from uma_lib.runs import RunError, check
+from uma_lib.training import TrainingConfig, train
 
 # the outline of the Qwen3 template: tools in the system message, tool results grouped in one user message
 TEMPLATE = (
@@ -346,7 +350,8 @@ def test_a_saved_model_samples_the_same(folder: Path, tokenizer: PreTrainedToken
 def test_a_missing_folder_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data").mkdir()
-    for name in (tmp_path / "none", str(tmp_path / "none"), "./none", "data/nano", Path("none")):
+    names = (tmp_path / "none", str(tmp_path / "none"), "./none", "data/none", "runs/a/model", "~/none", Path("none"))
+    for name in names:
         with pytest.raises(RunError, match=r"^no model folder at .*$"):
             Policy.load(name)
 
@@ -384,8 +389,80 @@ def test_missing_weights_are_not_made_up(folder: Path, tokenizer: PreTrainedToke
     model = _model("qwen3", len(tokenizer))
     del model.model.layers[1].mlp.up_proj
     model.save_pretrained(folder)
-    with pytest.raises(RunError, match=r"lacks weights: model.layers.1.mlp.up_proj.weight$"):
+    with pytest.raises(RunError, match=r"lacks weights: model.layers.1.mlp.up_proj.weight; config.json does not fit"):
         Policy.load(folder)
+
+
+def test_shipped_models_are_found_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert Policy.load("data/nano", device="cpu").model.num_parameters() > 1e6
+
+
+def test_fewer_layers_than_weights_are_refused(folder: Path, tokenizer: PreTrainedTokenizerFast) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    config["num_hidden_layers"] -= 1
+    config.pop("layer_types", None)
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(RunError, match="has weights without a place: model.layers"):
+        Policy.load(folder)
+
+
+def test_weights_that_are_no_numbers_are_refused(folder: Path, tokenizer: PreTrainedTokenizerFast) -> None:
+    model = _model("qwen3", len(tokenizer))
+    model.model.norm.weight.data[0] = float("nan")
+    model.save_pretrained(folder)
+    with pytest.raises(RunError, match="not finite numbers in model.norm.weight"):
+        Policy.load(folder)
+
+
+def test_pickled_weights_are_not_loaded(folder: Path, tokenizer: PreTrainedTokenizerFast) -> None:
+    torch.save(_model("qwen3", len(tokenizer)).state_dict(), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(RunError, match="cannot load the model"):
+        Policy.load(folder)
+
+
+@pytest.mark.parametrize("config", ["[]", "{}", '"text"', "{", "null"])
+def test_a_damaged_configuration_is_one_clear_line(folder: Path, config: str) -> None:
+    (folder / "config.json").write_text(config)
+    with pytest.raises(RunError, match="cannot load the model") as caught:
+        Policy.load(folder)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("template", ["{{ messages + 1 }}", "{{ 1 / 0 }}", "{{ messages[99].role.x }}", "{% if %}"])
+def test_a_template_with_a_fault_is_one_clear_line(tokenizer: PreTrainedTokenizerFast, template: str) -> None:
+    broken = copy.deepcopy(tokenizer)
+    broken.chat_template = template
+    with pytest.raises(RunError, match="chat template"):
+        ChatFormat(broken)
+
+
+def test_an_adapter_is_loaded_with_its_base_and_trained_on(folder: Path, tmp_path: Path, monkeypatch) -> None:
+    peft = pytest.importorskip("peft")
+    base = Policy.load(folder, device="cpu")
+    model = peft.get_peft_model(base.model, peft.LoraConfig(r=2, target_modules="all-linear"))
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            parameter.data += 0.1
+    model.save_pretrained(tmp_path / "adapter")
+    monkeypatch.chdir(tmp_path)
+    found = Policy.load("adapter", device="cpu", trainable=True)
+    ids = [[1, 5, 9, 7]]
+    assert torch.allclose(token_logprobs(found.model, ids), token_logprobs(model, ids), atol=1e-6)
+    assert {"lora_" in name for name, p in found.model.named_parameters() if p.requires_grad} == {True}
+    assert not any(p.requires_grad for p in Policy.load("adapter", device="cpu").model.parameters())
+    with pytest.raises(RunError, match="adapter of rank 2 and lora_rank is 4: set lora_rank=2"):
+        train(check(TrainingConfig, {"base": "adapter", "lora_rank": 4}), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    weights = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
+    weights.popitem()
+    save_file(weights, tmp_path / "adapter" / "adapter_model.safetensors")
+    with pytest.raises(RunError, match="does not fit its base"):
+        Policy.load("adapter", device="cpu")
+    (tmp_path / "adapter" / "adapter_config.json").write_text("[]")
+    with pytest.raises(RunError, match="needs base_model_name_or_path"):
+        Policy.load("adapter", device="cpu")
 
 
 def test_sliding_window_models_are_refused(tokenizer: PreTrainedTokenizerFast) -> None:

@@ -3,6 +3,8 @@
 import errno
 import json
 import os
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -11,6 +13,7 @@ import nbformat
 import pytest
 
 from uma_lib import pipeline, runs
+from uma_lib.paths import REPO
 from uma_lib.pipeline import check_papermill_parameters, declared_parameters, run_pipeline
 from uma_lib.runs import (
     MetricsLog,
@@ -274,6 +277,7 @@ def test_a_run_is_complete_once_its_manifest_is_there(tmp_path, monkeypatch) -> 
 def test_a_run_with_other_parameters_is_refused(tmp_path) -> None:
     Run(tmp_path).start({"steps": 3, "lr": 0.1, "seed": 1})
     kept = (tmp_path / "params.json").read_bytes()
+    (tmp_path / "metrics.csv").write_text("step\n1\n")
     with pytest.raises(RunError) as caught:
         Run(tmp_path).start({"steps": 4, "seed": 1, "group": None})
     assert str(caught.value) == (
@@ -282,6 +286,46 @@ def test_a_run_with_other_parameters_is_refused(tmp_path) -> None:
         "one to start anew"
     )
     assert (tmp_path / "params.json").read_bytes() == kept
+
+
+def test_parameters_can_be_corrected_while_nothing_was_done(tmp_path) -> None:
+    Run(tmp_path).start({"steps": 3})
+    MetricsLog(tmp_path / "metrics.csv")  # empty
+    Run(tmp_path).start({"steps": 4})
+    assert json.loads((tmp_path / "params.json").read_text()) == {"steps": 4}
+
+
+def test_one_process_writes_a_folder(tmp_path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from uma_lib.runs import Run; Run(Path(sys.argv[1])).start({});"
+        "print('held', flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=REPO, text=True) as other:
+        assert other.stdout.readline() == "held\n"
+        (tmp_path / f".checkpoint.pt.{other.pid}.tmp").write_text("its own, under way")
+        with pytest.raises(RunError, match=f"another process writes there .process {other.pid} on .* since"):
+            Run(tmp_path).start({})
+        other.kill()  # its lock goes with it, and what it left half-written is cleared
+        other.wait()
+        Run(tmp_path).start({})
+    assert not list(tmp_path.glob(".*.tmp"))
+    Run(tmp_path).start({})  # the same process may come again
+
+
+@pytest.mark.parametrize(
+    "rows, message",
+    [
+        (None, "is missing, though the run has come to step 2"),
+        ("step,loss\n1,0.5\n1,0.5\n2,0.4\n", "holds a step twice"),
+        ("step,loss\n1,0.5\nx,0.5\n", "line 3: not a row of metrics"),
+    ],
+)
+def test_a_log_that_does_not_fit_its_checkpoint_is_refused(tmp_path, rows, message) -> None:
+    if rows is not None:
+        (tmp_path / "metrics.csv").write_text(rows)
+    with pytest.raises(RunError, match=message):
+        MetricsLog(tmp_path / "metrics.csv", resume_step=2)
 
 
 # --- pipeline

@@ -13,20 +13,22 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from uma_lib.paths import FIGURES, RESULTS, RUNS
-from uma_lib.runs import RunError, check, load_parameters
+from uma_lib.runs import RunError, check, load_parameters, load_yaml
 
 
 def settings(arguments: argparse.Namespace) -> dict[str, Any]:
     """Values of ``--parameters FILE``, then of every ``--set NAME=VALUE``, read as YAML."""
     values = load_parameters(arguments.parameters) if arguments.parameters else {}
+    names: set[str] = set()
     for pair in arguments.set:
         name, equals, text = pair.partition("=")
         if not equals:
             raise RunError(f"--set {pair}: write it as name=value")
-        values[name] = yaml.safe_load(text)
+        if name in names:
+            raise RunError(f"--set {name} is given twice; give it once")
+        names.add(name)
+        values[name] = load_yaml(text, f"--set {name}: {text[:60]!r}")
     return values
 
 

@@ -6,20 +6,22 @@ demonstrator's (`demonstrator.Habits`), so the shares say which of its variants 
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter, defaultdict
 from dataclasses import asdict, dataclass
 from decimal import Decimal
 from pathlib import Path
+from typing import Literal
 
 from uma_lib.demonstrations import true_memory
 from uma_lib.demonstrator import core_total
 from uma_lib.environment import Limits
-from uma_lib.ledger import CATEGORIES, Question, Session
+from uma_lib.ledger import CATEGORIES, SIZES, Question, Session
 from uma_lib.policy import Policy
 from uma_lib.reward import score
 from uma_lib.rollout import Context, Played, Trajectory, ask_question, held_out_contexts, roll_out
-from uma_lib.runs import atomic_write_json
+from uma_lib.runs import atomic_write_json, bounded, unknown
 
 _PART = re.compile(r" *([0-9]+(?:\.[0-9]+)?)(?: [^0-9+]+)? *")  # of an entry: "12", "12.50 coffee"
 RANGED = ("category_range", "categories_range", "total_range", "top_category_range", "largest_range")
@@ -148,11 +150,20 @@ class AnalysisConfig:
     transcripts: int = 3  # trajectories written out in full
     temperature: float = 1.0
     schema_given: bool = True
-    dtype: str = "float32"
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     seed: int = 0
     session_tokens: int = 1024
     turn_tokens: int = 768
     core_tokens: int = 128
+
+    def __post_init__(self) -> None:
+        least_one = (1, math.inf)
+        bounded(
+            self, sessions=least_one, streams=least_one, transcripts=(0, math.inf), temperature=(0, 100),
+            seed=(0, math.inf), session_tokens=least_one, turn_tokens=least_one, core_tokens=least_one,
+        )  # fmt: skip
+        if self.size not in SIZES:
+            raise ValueError(unknown("size", self.size, SIZES))
 
 
 def describe(policy: Policy, config: AnalysisConfig) -> tuple[dict, list[dict]]:

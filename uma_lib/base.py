@@ -14,6 +14,7 @@ bfloat16, which is slow on a CPU without bfloat16 units; hence the few lines her
 from __future__ import annotations
 
 import io
+import math
 import random
 import re
 import time
@@ -30,11 +31,20 @@ from uma_lib.analysis import AnalysisConfig, describe
 from uma_lib.demonstrations import Example, demonstrations
 from uma_lib.demonstrator import Demonstrator, Habits
 from uma_lib.distributed import accelerator, sum_gradients
+from uma_lib.ledger import SIZES
 from uma_lib.paths import PACKAGE
 from uma_lib.policy import ChatFormat, Policy
 from uma_lib.reward import score
 from uma_lib.rollout import held_out_contexts
-from uma_lib.runs import MetricsLog, Run, atomic_write_bytes, atomic_write_json, atomic_write_text
+from uma_lib.runs import (
+    MetricsLog,
+    Run,
+    atomic_write_bytes,
+    atomic_write_json,
+    atomic_write_text,
+    bounded,
+    unknown,
+)
 
 END, START, STOP = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 
@@ -63,6 +73,25 @@ class BaseConfig:
     card_sessions: int = 10
     card_tokens: int = 1024  # budget of a session there
     save_minutes: float = 3.0  # between checkpoints
+
+    def __post_init__(self) -> None:
+        least_one = (1, math.inf)
+        bounded(
+            self, seed=(0, math.inf), vocabulary=(300, math.inf), width=least_one, layers=least_one, heads=least_one,
+            key_value_heads=least_one, feed_forward=least_one, context=(64, math.inf), tokens=least_one,
+            batch_tokens=least_one, longest=least_one, muon_lr=(1e-12, math.inf), adam_lr=(1e-12, math.inf),
+            warmup=(1e-9, 1), decay=(1e-9, 1), card_streams=least_one, card_sessions=least_one, card_tokens=least_one,
+            save_minutes=(0, math.inf),
+        )  # fmt: skip
+        if self.size not in SIZES:
+            raise ValueError(unknown("size", self.size, SIZES))
+        if self.width % (2 * self.heads) or self.heads % self.key_value_heads:
+            raise ValueError(
+                f"width {self.width} must be a multiple of twice heads ({self.heads}), and heads one of "
+                f"key_value_heads ({self.key_value_heads})"
+            )
+        if self.tokens < self.batch_tokens:
+            raise ValueError(f"tokens ({self.tokens}) is less than batch_tokens ({self.batch_tokens}): not one step")
 
 
 # --- tokenizer ----------------------------------------------------------------------------------------------------
@@ -240,19 +269,23 @@ def make_base(config: BaseConfig, folder: Path) -> None:
     params = list(model.parameters())
 
     steps = config.tokens // config.batch_tokens
-    checkpoint, first, seconds = folder / "checkpoint.pt", 0, 0.0
+    checkpoint, first, spent = folder / "checkpoint.pt", 0, 0.0
+    recent: list[tuple[float, int]] = []
+    run = Run(folder)
+    if rank == 0:
+        run.start(asdict(config))  # refuses a folder of another run
+    if run.complete:
+        return
     if checkpoint.exists():
         state = torch.load(checkpoint, weights_only=True)
         model.load_state_dict(state["model"])
         for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
-        first, seconds = state["step"], state["seconds"]
-    elif rank == 0:
-        Run(folder).start(asdict(config))
+        first, spent, recent = state["step"], state["seconds"], state["recent"]
+    seconds = spent
     log = MetricsLog(folder / "metrics.csv", resume_step=first) if rank == 0 else None
 
     began = saved_at = time.monotonic()
-    recent: list[tuple[float, int]] = []
     for step in tqdm(range(first, steps), initial=first, total=steps, disable=rank > 0, mininterval=10):
         factor = schedule(config, (step + 1) / steps)
         for optimizer, rate in zip(optimizers, rates, strict=True):
@@ -282,7 +315,7 @@ def make_base(config: BaseConfig, folder: Path) -> None:
             saved_at = time.monotonic()
             buffer = io.BytesIO()
             torch.save({"model": model.state_dict(), "optimizers": [o.state_dict() for o in optimizers],
-                        "step": step + 1, "seconds": spent}, buffer)  # fmt: skip
+                        "step": step + 1, "seconds": spent, "recent": recent}, buffer)  # fmt: skip
             atomic_write_bytes(checkpoint, buffer.getvalue())
             save(model, tokenizer, folder / "model")
     if rank == 0:

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -46,7 +47,9 @@ from uma_lib.runs import (
     RunError,
     atomic_write_json,
     atomic_write_text,
+    bounded,
     hashes,
+    model_folder,
     read_json,
     read_text,
 )
@@ -100,14 +103,16 @@ class EvaluationConfig:
             raise ValueError("uma_rl needs checkpoints: name them in trained, or leave it out of agents")
         if self.split not in SPLITS or self.size not in SIZES:
             raise ValueError(f"split must be of {', '.join(SPLITS)}, and size of {', '.join(SIZES)}")
-        if not 0.0 <= self.revisions <= 1.0:
-            raise ValueError(f"revisions is a rate between 0 and 1, not {self.revisions}")
+        least_one = (1, math.inf)
+        bounded(
+            self, revisions=(0, 1), horizons=least_one, streams=least_one, per_kind=least_one, slots=least_one,
+            temperature=(0, 100), seed=(0, math.inf), session_tokens=least_one, turn_tokens=least_one,
+            core_tokens=least_one,
+        )  # fmt: skip
         if len(self.streams) != len(self.horizons):
             raise ValueError(f"streams has {len(self.streams)} numbers: give one for each of {self.horizons}")
         if not self.agents or not self.horizons:
             raise ValueError("agents and horizons must not be empty")
-        if min(*self.horizons, *self.streams, self.per_kind, self.slots) < 1 or self.temperature < 0:
-            raise ValueError("horizons, streams, per_kind, slots must be positive, temperature not negative")
         for name in ("agents", "horizons", "trained"):
             values = getattr(self, name)
             if len(set(values)) < len(values):
@@ -386,7 +391,8 @@ def run(config: EvaluationConfig, out: Path) -> dict[str, Any]:
 
 def evaluated_models(config: EvaluationConfig) -> dict[str, Path]:
     """The folders of the models that are not on the hub, by name."""
-    return {name: REPO / name for name in (config.model, *config.trained) if (REPO / name).is_dir()}
+    found = {name: model_folder(name) for name in (config.model, *config.trained)}
+    return {name: folder for name, folder in found.items() if folder}
 
 
 def read_answers(folder: Path) -> list[Row]:

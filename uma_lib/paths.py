@@ -1,7 +1,7 @@
-"""Where things are. Nothing depends on the current directory, and importing this module touches no file.
+"""Where the things are that the project ships, whatever the current directory; importing this touches no file.
 
-The folders lie beside the package, so the project runs from a clone (`pip install -e .`), not from a built
-wheel.
+The folders lie beside the package, so the project runs from a clone (`pip install -e .`), not from a built wheel.
+Paths that a user gives are relative to the current directory; for models see `uma_lib.runs.model_folder`.
 """
 
 from pathlib import Path

@@ -21,6 +21,7 @@ from uma_lib.memory import CoreMemory
 from uma_lib.policy import Ask, ChatFormat, Policy, Rollout
 from uma_lib.retrieval import RetrievalIndex
 from uma_lib.reward import score
+from uma_lib.runs import RunError
 
 S = TypeVar("S", MemorySession, QuestionSession)
 Key = tuple[int | str, ...]
@@ -77,18 +78,37 @@ class Trajectory:
     cores: list[str]  # after each chunk
 
 
+def no_room(tokens: int, limits: Limits) -> RunError:
+    return RunError(
+        f"a prompt of {tokens} tokens does not fit session_tokens={limits.session_tokens}: "
+        "raise session_tokens or make chunks shorter"
+    )
+
+
+def check_room(chat: ChatFormat, size: str, limits: Limits, schema_given: bool, sessions: int = 60) -> None:
+    """Refuse a budget into which sessions of this size do not fit, before any is played.
+
+    Looks at the prompts of ``sessions`` memory sessions of the split validation, with a core memory of half its budget:
+    a sample, so that a rare longer one may still end a run later.
+    """
+    stream = Stream(size, "validation", sessions, 0)
+    longest = 0
+    for session in stream:
+        played = MemorySession(Memory(), session.text, limits, schema_given, stream.size.asks_scenes)
+        longest = max(longest, len(chat.open(played.messages, played.schemas)))
+    if longest + limits.core_tokens // 2 >= limits.session_tokens:
+        raise no_room(longest + limits.core_tokens // 2, limits)
+
+
 def play_session(session: S, chat: ChatFormat, limits: Limits, key: Key) -> Rollout[Played[S]]:
     """Run one session to its end.
 
-    Raises ValueError for a prompt that leaves no room to write: chunks must fit the budget.
+    Raises RunError for a prompt that leaves no room to write: chunks must fit the budget.
     """
     tokens = Tokens()
     new = chat.open(session.messages, session.schemas)
     if len(new) >= limits.session_tokens:
-        raise ValueError(
-            f"a prompt of {len(new)} tokens does not fit session_tokens={limits.session_tokens}: "
-            "raise the limit or make chunks shorter"
-        )
+        raise no_room(len(new), limits)
     while True:
         tokens.read(new)
         fresh = len(new) == len(tokens.ids)

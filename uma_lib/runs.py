@@ -14,6 +14,7 @@ import errno
 import hashlib
 import io
 import json
+import math
 import os
 import platform
 import subprocess
@@ -24,9 +25,14 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import IO, Any, Literal, TypeVar
 
 import yaml
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 from uma_lib.paths import REPO
 
@@ -114,6 +120,26 @@ def check_value(name: str, value: Any, expected: Any) -> Any:
     return value
 
 
+def bounded(config: Any, **bounds: tuple[float, float]) -> None:
+    """Refuse a number (or one of a tuple) of a configuration outside ``name=(least, most)``, both included.
+
+    NaN and infinity are outside of every range. Raises ValueError, which `check` turns into a `RunError`.
+
+    >>> @dataclasses.dataclass
+    ... class Config:
+    ...     lr: float = float("nan")
+    >>> bounded(Config(), lr=(0, 1))
+    Traceback (most recent call last):
+    ValueError: lr is nan; it must be between 0 and 1
+    """
+    for name, (least, most) in bounds.items():
+        value = getattr(config, name)
+        for one in value if isinstance(value, tuple) else (value,):
+            if not (math.isfinite(one) and least <= one <= most):
+                wanted = f"at least {least:g}" if most == math.inf else f"between {least:g} and {most:g}"
+                raise ValueError(f"{name} is {one}; it must be {wanted}")
+
+
 def type_name(kind: Any) -> str:
     """`int` for int, `list[int]` for list[int]."""
     return kind.__name__ if isinstance(kind, type) and not typing.get_args(kind) else str(kind)
@@ -152,15 +178,37 @@ def notebook_parameters(namespace: Mapping[str, Any]) -> dict[str, Any]:
 
 def load_parameters(path: Path) -> dict[str, Any]:
     """Read a YAML file that holds one mapping of names to values; an empty file is an empty mapping."""
-    try:
-        values = yaml.safe_load(read_text(path))
-    except yaml.YAMLError as error:
-        raise RunError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+    values = load_yaml(read_text(path), str(path))
     if values is None:
         return {}
     if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
         raise RunError(f"{path}: expected lines of the form 'name: value'")
     return values
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML's safe loader, but a key that stands twice in a mapping is refused."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        twice = next((key for key in keys if keys.count(key) > 1), None)
+        if twice is not None:
+            raise yaml.constructor.ConstructorError(None, None, f"{twice!r} stands there twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+def load_yaml(text: str, where: str) -> Any:
+    """The value of a YAML text; `RunError` that begins with ``where`` for one that cannot be read.
+
+    >>> load_yaml("[1, 2]", "--set lengths")
+    [1, 2]
+    """
+    try:
+        return yaml.load(text, _Loader)  # a safe loader: it builds plain values only
+    except (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+        # PyYAML lets other errors through, too: impossible dates, unhashable keys, deep nesting
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise RunError(f"{where}: not valid YAML: {reason}") from None
 
 
 # --- files ----------------------------------------------------------------------------------------
@@ -228,6 +276,26 @@ def file_error(error: OSError, path: Path, action: str) -> RunError:
     return RunError(f"{path}: cannot {action}: {error.strerror or error}; check the path")
 
 
+def model_folder(name: str | Path) -> Path | None:
+    """The folder of a model; None for a name that only the hub can have ("owner/name", or a single word).
+
+    A relative name is looked for in the current directory, then among what the project ships, so that "data/nano" is
+    found wherever a command runs. Raises `RunError` for a name that means a folder which is not there: no hub is asked.
+
+    >>> model_folder("data/nano").name, model_folder("Qwen/Qwen3-4B-Instruct-2507")
+    ('nano', None)
+    """
+    path = Path(name).expanduser()
+    for folder in (path, REPO / path):
+        if folder.is_dir():
+            return folder.resolve()
+    first = Path(*path.parts[:1])
+    local = isinstance(name, Path) or str(name).startswith((".", "/", "~")) or len(path.parts) > 2
+    if local or len(path.parts) == 2 and (first.is_dir() or (REPO / first).is_dir() or str(first) in ("data", "runs")):
+        raise RunError(f"no model folder at {name}: make the base model, or give a folder or a hub name")
+    return None
+
+
 def sha256(path: Path) -> str:
     """The SHA-256 of a file's bytes, in hex."""
     try:
@@ -255,7 +323,12 @@ class MetricsLog:
         rows: list[dict[str, str]] = []
         if resume_step is not None and self.path.exists():
             rows = [row for row in self.rows() if int(row["step"]) <= resume_step]
-            self.columns = list(rows[0]) if rows else []
+        elif resume_step:
+            raise RunError(f"{self.path}: is missing, though the run has come to step {resume_step}; restore the file, "
+                           "or delete the run's folder to start anew")  # fmt: skip
+        if len({row["step"] for row in rows}) < len(rows):
+            raise RunError(f"{self.path}: holds a step twice; restore the file")
+        self.columns = list(rows[0]) if rows else []
         self._rewrite(rows)
 
     def rows(self) -> list[dict[str, str]]:
@@ -305,6 +378,67 @@ class MetricsLog:
         return text.getvalue()
 
 
+# --- one writer a folder --------------------------------------------------------------------------
+
+_held: dict[Path, IO[str]] = {}  # lock files of this process; the system frees them when it ends, however it ends
+
+
+def hold(folder: Path) -> None:
+    """Make this process the only writer of a run's folder, until it ends; again and again is the same as once.
+
+    Also clears what killed writers left behind there: temporary files. Raises `RunError` that names the other process
+    where there is one. Without file locks (Windows) nothing is locked.
+    """
+    path = Path(folder).resolve() / ".lock"
+    if fcntl is None or path in _held:
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = open(path, "a+", encoding="utf-8")
+    except OSError as error:
+        raise file_error(error, path, "write") from error
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.seek(0)
+        other = " ".join(file.read().split()) or "its name is not known"
+        file.close()
+        raise RunError(
+            f"{folder}: another process writes there ({other}); wait for it, end it, or choose another folder"
+        ) from None
+    except OSError as error:  # a file system without locks
+        file.close()
+        raise file_error(error, path, "lock") from error
+    try:
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {platform.node()} since {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC\n")
+        file.flush()
+    except OSError as error:
+        file.close()
+        raise file_error(error, path, "write") from error
+    _held[path] = file
+    clear_temporary(path.parent.rglob(".*.tmp"))
+
+
+def clear_temporary(files: Iterable[Path]) -> None:
+    """Delete temporary files ``.NAME.PID.tmp`` whose process is gone."""
+    for file in files:
+        pid = file.name.split(".")[-2]
+        if pid.isdecimal() and not _alive(int(pid)):
+            with suppress(OSError):
+                file.unlink()
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True
+
+
 # --- run folders ----------------------------------------------------------------------------------
 
 
@@ -332,8 +466,11 @@ class Run:
 
     def start(self, params: Mapping[str, Any]) -> None:
         """Begin or continue the run with these parameters; a folder made with other parameters is refused."""
+        if not self.complete:
+            hold(self.folder)
         wanted = json.loads(json.dumps(dict(params)))  # as they will be read back: tuples are lists
-        if not self.params_path.exists():
+        # a run that was refused before it did anything has left no more than its parameters: they may be corrected
+        if not self.params_path.exists() or not self._begun():
             atomic_write_json(self.params_path, wanted)
             return
         held = read_json(self.params_path)
@@ -351,6 +488,11 @@ class Run:
                 f"{self.folder} holds a run with other parameters ({'; '.join(different)}); "
                 "choose another folder, or delete this one to start anew"
             )
+
+    def _begun(self) -> bool:
+        """Whether anything but the parameters, empty files and hidden ones is there."""
+        files = (file for file in self.folder.rglob("*") if file.is_file() and not file.name.startswith("."))
+        return any(file != self.params_path and file.stat().st_size for file in files)
 
     def finish(self, results: Any, *, device: str, seed: int, inputs: Iterable[Path] = ()) -> None:
         """Write the results, then the manifest, after `start`; `inputs`: files or folders the run read."""
@@ -393,6 +535,15 @@ def hashes(paths: Iterable[Path]) -> dict[str, str]:
         for file in (file.resolve() for file in files if not file.is_dir()):
             found[str(file.relative_to(REPO)) if file.is_relative_to(REPO) else file.name] = sha256(file)
     return found
+
+
+def same_inputs(held: Mapping[str, str], found: Mapping[str, str], folder: Path) -> None:
+    """Refuse to continue a run whose input files (`hashes`) are not those that it began with."""
+    changed = [name for name in dict.fromkeys([*held, *found]) if held.get(name) != found.get(name)]
+    if changed:
+        raise RunError(
+            f"{folder}: {', '.join(changed[:3])} changed since the run began; restore it, or choose another folder"
+        )
 
 
 def git_state() -> dict[str, str | bool | None]:

@@ -23,6 +23,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 from accelerate import PartialState
@@ -31,11 +32,21 @@ from tqdm import tqdm
 
 from uma_lib.distributed import accelerator, sum_gradients
 from uma_lib.environment import Limits
-from uma_lib.ledger import Stream
-from uma_lib.policy import Policy, token_logprobs
+from uma_lib.ledger import SIZES, Stream
+from uma_lib.policy import Policy, adapter_config, token_logprobs
 from uma_lib.reward import group_advantages, question_reward, tool_reward, trajectory_return
-from uma_lib.rollout import Context, Tokens, held_out_contexts, roll_out
-from uma_lib.runs import MetricsLog, Run, RunError, atomic_write_bytes
+from uma_lib.rollout import Context, Tokens, check_room, held_out_contexts, roll_out
+from uma_lib.runs import (
+    MetricsLog,
+    Run,
+    RunError,
+    atomic_write_bytes,
+    bounded,
+    hashes,
+    model_folder,
+    same_inputs,
+    unknown,
+)
 
 
 @dataclass(frozen=True)
@@ -43,7 +54,7 @@ class TrainingConfig:
     """One training run. The defaults are the CPU run; ``notebooks/params`` holds the paper's values."""
 
     base: str = "data/nano"  # model to start from: a folder or a hub name
-    dtype: str = "float32"
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     lora_rank: int = 0  # 0: full fine-tuning
     seed: int = 0
     # streams
@@ -83,22 +94,21 @@ class TrainingConfig:
     save_every: int = 5  # steps
 
     def __post_init__(self) -> None:
-        for name in (
-            "steps",
-            "contexts",
-            "trajectories",
-            "questions",
-            "updates",
-            "eval_every",
-            "save_every",
-            "slots",
-        ):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1")
-        if not 0.0 <= self.decay <= 1.0:
-            raise ValueError(f"decay is a share of the steps, between 0 and 1, not {self.decay}")
+        least_one = (1, math.inf)
+        bounded(
+            self, steps=least_one, contexts=least_one, questions=least_one, updates=least_one, eval_every=least_one,
+            eval_streams=least_one, eval_sessions=least_one, save_every=least_one, slots=least_one, lengths=least_one,
+            late_lengths=least_one, turn_tokens=least_one, core_tokens=least_one, session_tokens=least_one,
+            micro_tokens=least_one, lora_rank=(0, math.inf), warmup_steps=(0, math.inf), seed=(0, math.inf),
+            trajectories=(2, math.inf),  # a group of one has no advantage
+            late_from=(0, 1), decay=(0, 1), adam_beta2=(0, 0.999999), tool_weight=(0, math.inf),
+            std_floor=(0, math.inf), beta=(0, math.inf), clip=(1e-6, math.inf), max_grad_norm=(1e-9, math.inf),
+            temperature=(1e-3, 100), lr=(1e-12, math.inf),
+        )  # fmt: skip
         if not self.lengths or not self.late_lengths:
             raise ValueError("lengths and late_lengths need at least one number of sessions")
+        if self.size not in SIZES:
+            raise ValueError(unknown("size", self.size, SIZES))
 
     @property
     def limits(self) -> Limits:
@@ -227,7 +237,7 @@ def learning_rate(config: TrainingConfig, step: int) -> float:
     >>> [learning_rate(config, step) for step in (0, 1, 5, 9)]
     [0.5, 1.0, 1.0, 0.2]
     """
-    rising = (step + 1) / config.warmup_steps
+    rising = (step + 1) / config.warmup_steps if config.warmup_steps else 1.0
     falling = (config.steps - step) / (config.decay * config.steps) if config.decay else 1.0
     return config.lr * min(1.0, rising, falling)
 
@@ -243,18 +253,30 @@ class Trainer:
         self.accelerator = accelerator()
         self.rank, self.world = self.accelerator.process_index, self.accelerator.num_processes
         torch.manual_seed(config.seed)  # LoRA's initial weights; sampling has seeds of its own
-        self.policy = Policy.load(config.base, dtype=config.dtype, device=str(self.accelerator.device))
+        device = str(self.accelerator.device)
+        adapter = adapter_config(model_folder(config.base))
+        if adapter and config.lora_rank != adapter["r"]:
+            raise RunError(
+                f"base {config.base} is an adapter of rank {adapter['r']} and lora_rank is {config.lora_rank}: set "
+                f"lora_rank={adapter['r']} to train it on, or name its base to begin anew"
+            )
+        self.policy = Policy.load(config.base, dtype=config.dtype, device=device, trainable=True)
+        check_room(self.policy.chat, config.size, config.limits, config.schema_given)
         self.reference = None
-        if config.lora_rank:
+        if adapter:
+            pass  # it is trained on; its reference is the plain base
+        elif config.lora_rank:
             from peft import LoraConfig, get_peft_model
 
             lora = LoraConfig(r=config.lora_rank, lora_alpha=2 * config.lora_rank, target_modules="all-linear")
             self.policy.model = get_peft_model(self.policy.model, lora)
         elif config.beta:
-            self.reference = Policy.load(config.base, dtype=config.dtype, device=str(self.accelerator.device)).model
+            self.reference = Policy.load(config.base, dtype=config.dtype, device=device).model
         self.params = [p for p in self.policy.model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(self.params, config.lr, (0.9, config.adam_beta2), weight_decay=0.0)
         self.checkpoint = folder / "checkpoint.pt"
+        self.base_folder = model_folder(config.base)
+        self.inputs = hashes([self.base_folder] if self.base_folder else [])  # of a model on the hub none
         self.step, self.seconds = 0, 0.0
         self.held_out = held_out_contexts(config.size, config.eval_sessions, config.eval_streams)
 
@@ -265,7 +287,8 @@ class Trainer:
         if self.run.complete:
             return self.run.results()
         self._resume()
-        log = MetricsLog(self.run.metrics_path, resume_step=self.step) if self.rank == 0 else None
+        # a run without a checkpoint starts its log anew, too
+        log = MetricsLog(self.run.metrics_path, self.step or None) if self.rank == 0 else None
         began = time.monotonic() - self.seconds
         if self.step == 0:
             accuracy = self.evaluate()
@@ -289,7 +312,8 @@ class Trainer:
         if self.rank == 0:
             self.export(self.run.folder / "model")
             results["eval_accuracy"] = [float(r["eval_accuracy"]) for r in log.rows() if r["eval_accuracy"]]
-            self.run.finish(results, device=str(self.accelerator.device), seed=self.config.seed)
+            inputs = [self.base_folder] if self.base_folder else []
+            self.run.finish(results, device=str(self.accelerator.device), seed=self.config.seed, inputs=inputs)
         self.accelerator.wait_for_everyone()
         return results
 
@@ -387,6 +411,7 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "step": self.step,
             "seconds": self.seconds,
+            "inputs": self.inputs,
         }
         torch.save(state, buffer)
         atomic_write_bytes(self.checkpoint, buffer.getvalue())
@@ -396,11 +421,14 @@ class Trainer:
             return
         try:
             state = torch.load(self.checkpoint, weights_only=True, map_location="cpu")
+            same_inputs(state["inputs"], self.inputs, self.run.folder)
             named = dict(self.policy.model.named_parameters())
             with torch.no_grad():
                 for name, weight in state["weights"].items():
                     named[name].copy_(weight)
             self.optimizer.load_state_dict(state["optimizer"])
+        except RunError:
+            raise
         except Exception as error:  # torch raises many kinds for a damaged file
             reason = str(error).splitlines()[0]
             raise RunError(f"cannot read {self.checkpoint} ({reason}): delete it to start the run anew") from error
@@ -420,6 +448,4 @@ class Trainer:
 
 def train(config: TrainingConfig, folder: Path) -> dict:
     """Run or continue one training run; see `Trainer`."""
-    if math.isnan(config.lr) or config.lr <= 0:
-        raise RunError(f"lr must be positive, not {config.lr}")
     return Trainer(config, Path(folder)).train()
