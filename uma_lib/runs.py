@@ -25,7 +25,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import IO, Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import yaml
 
@@ -380,7 +380,7 @@ class MetricsLog:
 
 # --- one writer a folder --------------------------------------------------------------------------
 
-_held: dict[Path, IO[str]] = {}  # lock files of this process; the system frees them when it ends, however it ends
+_held: dict[Path, int] = {}  # open lock files of this process; the system frees them when it ends, however it ends
 
 
 def hold(folder: Path) -> None:
@@ -394,27 +394,22 @@ def hold(folder: Path) -> None:
         return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = open(path, "a+", encoding="utf-8")
+        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
         raise file_error(error, path, "write") from error
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.truncate(file, 0)
+        since = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
+        os.write(file, f"process {os.getpid()} on {platform.node()} since {since}".encode())
     except BlockingIOError:
-        file.seek(0)
-        other = " ".join(file.read().split()) or "its name is not known"
-        file.close()
+        other = os.read(file, 200).decode("utf-8", "replace") or "its name is not known"
+        os.close(file)
         raise RunError(
             f"{folder}: another process writes there ({other}); wait for it, end it, or choose another folder"
         ) from None
-    except OSError as error:  # a file system without locks
-        file.close()
-        raise file_error(error, path, "lock") from error
-    try:
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {platform.node()} since {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC\n")
-        file.flush()
-    except OSError as error:
-        file.close()
+    except OSError as error:  # a full disk, or a file system without locks
+        os.close(file)
         raise file_error(error, path, "write") from error
     _held[path] = file
     clear_temporary(path.parent.rglob(".*.tmp"))
