@@ -10,7 +10,8 @@ and a section `common` for every notebook that declares the name:
 A section holds values, or names a file of them beside the parameter file. Such a file also serves papermill for the
 one notebook: `papermill notebooks/04_baselines.ipynb out.ipynb -f notebooks/params/cpu/04_baselines.yaml`.
 
-Everything in it is checked against the notebooks' `parameters` cells before the first one runs. The folder
+Everything in it is checked before the first notebook runs: names and types against the `parameters` cells, and what
+the notebooks themselves ask of their parameters by running their cells tagged `check`. The folder
 holds the executed notebooks, what they write themselves (they get the folder as `RUN_DIR` if they declare
 it), `pipeline.json` (what is done), and `manifest.json`, written last. Run again after an interruption, it
 continues where it stopped. After a change of code, data, packages, parameters or a notebook, or where something that
@@ -38,8 +39,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import papermill
-from nbclient.exceptions import DeadKernelError
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 from tqdm import tqdm
 
@@ -85,7 +88,7 @@ def run_pipeline(parameters: Path, out: Path, *, notebooks: Path = NOTEBOOKS, st
         state = _read_state(state_path)
     done: dict[str, Any] = state["notebooks"]
 
-    key = _digest(_surroundings())
+    key, checked = _digest(_surroundings()), False
     with tqdm(total=len(plan), unit="notebook", desc="pipeline") as bar:
         for notebook, values in plan.items():
             stem, executed = notebook.stem, out / notebook.name
@@ -94,6 +97,9 @@ def run_pipeline(parameters: Path, out: Path, *, notebooks: Path = NOTEBOOKS, st
                 key = _digest([key, done[stem]["ended"]])  # those after it have read what this very run wrote
                 bar.update()
                 continue
+            if not checked:
+                _run_checks({path: values for path, values in plan.items() if path >= notebook})
+                checked = True
             _unlink(manifest_path)  # it would say that all is complete
             done[stem] = _begin(done, key, executed)
             atomic_write_json(state_path, state)
@@ -267,6 +273,29 @@ class _Progress:
 
     def flush(self) -> None:
         sys.stdout.flush()
+
+
+def _run_checks(plan: Mapping[Path, dict[str, Any]]) -> None:
+    """Run the cells tagged `check`, each after its notebook's parameters, all in one kernel."""
+    cells, names = [], []
+    for notebook, values in plan.items():
+        code = _code(notebook)
+        checks = [source for source, tags in code if "check" in tags]
+        if checks:
+            parameters = [source for source, tags in code if "parameters" in tags]
+            given = [f"{name} = {value!r}" for name, value in values.items()]
+            cells += map(nbformat.v4.new_code_cell, ("%reset -f", "\n".join([*parameters, *given, *checks])))
+            names += [notebook.name] * 2
+    if not cells:
+        return
+    checking = nbformat.v4.new_notebook(cells=cells)
+    try:
+        NotebookClient(checking, kernel_name="python3", timeout=None).execute()
+    except CellExecutionError as error:
+        number = sum(cell.execution_count is not None for cell in cells)
+        line = (error.evalue.splitlines() or [""])[0]
+        line = line if error.ename == "RunError" else f"{error.ename}: {line}"
+        raise RunError(f"{names[number - 1]} would fail: {line.removeprefix(f'{names[number - 1]}: ')}") from error
 
 
 def _execute(notebook: Path, executed: Path, values: dict[str, Any], progress: _Progress) -> None:
