@@ -1,18 +1,15 @@
-"""The pipeline over notebooks: what it runs again, what it reads without running it, files of parameters, links."""
+"""The pipeline over notebooks: what it runs again, what it reads without running it, files of parameters."""
 
 import json
 import re
-import shlex
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from tests.test_runs import write_notebook
 from uma_lib import pipeline
-from uma_lib.paths import DATA, FIGURES, NOTEBOOKS, PACKAGE, REPO, RESULTS
+from uma_lib.paths import NOTEBOOKS, PACKAGE, REPO
 from uma_lib.pipeline import check_papermill_parameters, check_parameters, declared_parameters, run_pipeline
 from uma_lib.runs import RunError, load_parameters
 
@@ -424,7 +421,7 @@ def test_the_committed_parameters_pass_the_notebooks_own_checks(tmp_path, monkey
         checked(path.stem[:2], values, tmp_path)
 
 
-# --- files and commands that are named in texts -------------------------------------------------------------------
+# --- parameter files -------------------------------------------------------------------------------------------------
 
 
 def test_sections_name_files_beside_the_parameter_file(tmp_path: Path) -> None:
@@ -457,101 +454,3 @@ def test_a_file_of_one_notebook_holds_what_the_pipeline_gives_it(tmp_path: Path,
     alone = check_papermill_parameters(notebook, load_parameters(path))
     assert alone | {"RUN_DIR": str(tmp_path)} == plan[notebook]
     assert all(name.isidentifier() for name in load_parameters(path.parent.with_suffix(".yaml")))  # papermill sets them
-
-
-def texts() -> dict[str, str]:
-    """The prose of every notebook, README, parameter file and card, by path."""
-    found = {str(path.relative_to(REPO)): path.read_text() for path in (REPO / "README.md", *DATA.glob("**/*.md"))}
-    found |= {str(path.relative_to(REPO)): path.read_text() for path in NOTEBOOKS.glob("params/**/*.yaml")}
-    for path in PATHS:
-        cells = json.loads(path.read_text())["cells"]
-        prose = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown"]
-        found[str(path.relative_to(REPO))] = "\n".join(prose)
-    return found
-
-
-def test_every_papermill_command_in_the_texts_can_run(tmp_path: Path) -> None:
-    """Notebook and files are there, and each value is one that the notebook declares, in the type it comes in."""
-    number = 0
-    for where, text in texts().items():
-        own = NOTEBOOKS / Path(where).name
-        option = r"\s+-[pyfr] (?:'[^']*'|[^\s`'])+(?: (?!-)[^\s`]+)?"
-        commands = re.findall(rf"papermill (notebooks/\S+ \S+\.ipynb(?:{option})*)", text)
-        short = re.findall(r"`(-[pyfr] [^`]*)`", text) if own in PATHS else []
-        for command in [*commands, *(f"{own.relative_to(REPO)} out.ipynb {one}" for one in short)]:
-            notebook, _, *arguments = shlex.split(command)
-            values: dict[str, Any] = {}
-            while arguments:
-                flag, first = arguments[:2]
-                if flag == "-p":
-                    values[first] = papermill_value(arguments[2])
-                elif flag == "-y":
-                    values |= yaml.safe_load(first)
-                else:
-                    assert flag == "-f", command
-                    values |= load_parameters(REPO / first)
-                arguments = arguments[3 if flag == "-p" else 2 :]
-            assert values or "-f" in command, command
-            check_papermill_parameters(REPO / notebook, values)
-            number += 1
-    assert number >= 25
-
-
-def papermill_value(text: str) -> Any:
-    from papermill.cli import _resolve_type
-
-    return _resolve_type(text)
-
-
-def test_files_that_the_texts_name_are_there() -> None:
-    for where, text in texts().items():
-        for name in re.findall(r"[\w/]*notebooks/[\w/.]+\.(?:yaml|ipynb)", text):
-            assert (REPO / name).exists(), f"{where} names {name}"
-
-
-def test_the_run_of_make_reproduce_is_what_notebook_03_promises(tmp_path: Path) -> None:
-    text = texts()["notebooks/03_train.ipynb"].replace("\n  ", " ")
-    command = re.search(r"`papermill ([^`]*)` is the run that `make reproduce` makes", text)[1].split()
-    made = (REPO / "Makefile").read_text().partition("reproduce: env\n")[2].splitlines()[0]
-    parameters = REPO / re.search(r"--parameters (\S+)", made)[1]
-    plan = check_parameters(parameters, NOTEBOOKS, Path("runs/mine"))
-    assert command[:2] + command[3:] == [
-        "notebooks/03_train.ipynb", "out.ipynb", "notebooks/params/cpu/03_train.yaml", "-p", "RUN_DIR", "runs/mine",
-    ]  # fmt: skip
-    values = load_parameters(REPO / command[3]) | {"RUN_DIR": "runs/mine"}
-    assert check_papermill_parameters(NOTEBOOKS / "03_train.ipynb", values) == plan[NOTEBOOKS / "03_train.ipynb"]
-
-
-def test_the_policy_is_where_the_texts_say() -> None:
-    folder = checked("03", {"RUN_DIR": "runs/mine"}, REPO)["folder"]
-    assert folder == REPO / "runs" / "mine" / "train" / "seed0"
-    found = texts()
-    assert "--out runs/mine/train/seed0\n" in found["README.md"]
-    assert "`runs/mine/train/seed0/model`" in found["README.md"]
-    assert "TRAINED: [runs/mine/train/seed0/model]" in found["notebooks/04_baselines.ipynb"]
-
-
-def served_root() -> Path:
-    """The folder that `make lab` serves."""
-    plan = subprocess.run(["make", "-n", "lab"], cwd=REPO, capture_output=True, text=True, check=True).stdout
-    (line,) = (line for line in plan.splitlines() if "jupyterlab" in line)
-    options = dict(word.split("=", 1) for word in shlex.split(line) if "=" in word)
-    assert options["--LabApp.default_url"] == "/lab/tree/notebooks"
-    return Path(options["--ServerApp.root_dir"]).resolve()
-
-
-def test_every_relative_link_leads_to_a_file_inside_what_lab_serves() -> None:
-    root, number = served_root(), 0
-    for where, text in texts().items():
-        for link in re.findall(r"\]\(([^)\s]+)\)", text):
-            if re.match(r"[a-z]+:|#", link):
-                continue
-            target = (REPO / where).parent.joinpath(link.partition("#")[0]).resolve()
-            assert target.exists() and target.is_relative_to(root), f"{where}: {link}"
-            number += 1
-    assert number >= 15
-
-
-def test_figures_are_committed_as_drawn_by_default() -> None:
-    assert {path.stem for path in FIGURES.glob("*.png")} == {path.stem for path in FIGURES.glob("*.pdf")}
-    assert (RESULTS / "evaluation" / "summary.json").exists()
