@@ -56,4 +56,4 @@ figures: env
 	$(BIN)/python -m uma_lib figures
 
 lab: env
-	$(BIN)/python -m jupyterlab notebooks
+	$(BIN)/python -m jupyterlab --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/notebooks

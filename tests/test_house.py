@@ -23,7 +23,8 @@ from uma_lib.runs import read_json
 # lowest first; a module may import only those before it
 ORDER = """
     paths runs server memory tools reward ledger prompts terms retrieval environment demonstrator demonstrations
-    distributed generation policy rollout analysis base training baselines evaluation revisions plots pipeline __main__
+    distributed generation policy rollout analysis base training baselines evaluation revisions
+    results plots pipeline __main__
 """.split()
 MODULES = sorted(
     {path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__"}

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from uma_lib import plots
 from uma_lib.evaluation import AGENTS as EVALUATED
 from uma_lib.ledger import QUESTION_KINDS
+from uma_lib.paths import DATA
 from uma_lib.revisions import FATES, KINDS, OUTCOMES
 from uma_lib.runs import RunError
 
@@ -36,11 +37,14 @@ def results(tmp_path: Path) -> Path:
                 tokens.append({"agent": agent, "horizon": horizon, "prompt": 90, "written": 10, "memory": memory})
     kinds = ("all", *QUESTION_KINDS)
     chance = [{"horizon": horizon, "kind": kind, "accuracy": 0.05} for horizon in HORIZONS for kind in kinds]
-    summary = {"smoke": False, "config": {}, "accuracy": accuracy, "tokens": tokens, "chance": chance}
+    summary = {"smoke": False, "config": config(HORIZONS), "accuracy": accuracy, "tokens": tokens, "chance": chance}
     write(tmp_path / "evaluation" / "summary.json", summary)
     before = {name: {"share": 0.5, "n": 200} for name in plots.HABITS}
     after = {name: {"share": 1.0, "n": 100} for name in plots.HABITS}
-    write(tmp_path / "habits.json", {"before": {"habits": before}, "after": {"habits": after}})
+    of_habits = {"streams": 30, "sessions": 10, "temperature": 1.0}
+    measured = {"accuracy": {"all": {"share": 0.5, "n": 240}}}
+    habits = {"config": of_habits, "before": measured | {"habits": before}, "after": measured | {"habits": after}}
+    write(tmp_path / "habits.json", habits)
     write(tmp_path / "revisions" / "results.json", revised())
     for seed in range(3):
         path = tmp_path / "train" / f"seed{seed}" / "metrics.csv"
@@ -50,6 +54,13 @@ def results(tmp_path: Path) -> Path:
             rows.append(f"{step},0.5,{0.3 + 0.02 * step + 0.01 * seed if step % 5 == 0 else ''}")
         path.write_text("\n".join(rows) + "\n")
     return tmp_path
+
+
+def config(horizons: tuple[int, ...]) -> dict:
+    return {
+        "agents": list(EVALUATED), "horizons": list(horizons), "streams": [60] * len(horizons),
+        "trained": ["a", "b", "c"], "split": "test", "per_kind": 1, "temperature": 1.0,
+    }  # fmt: skip
 
 
 def revised() -> dict:
@@ -70,8 +81,8 @@ def revised() -> dict:
                     outcomes.append({"rate": rate, "agent": agent, "horizon": horizon, "kind": kind} | counts)
         counts = {"revisions": 20, "applied": 5, "nothing": 10, "added": 2, "changed": 2, "unknown": 1}
         memory += [{"rate": rate, "agent": "uma_rl", "kind": kind} | counts for kind in KINDS]
-    config = {"horizons": [10, 50], "rates": [0.0, 0.2, 0.4]}
-    return {"smoke": False, "config": config, "accuracy": accuracy, "outcomes": outcomes, "memory": memory}
+    of_run = config((10, 50)) | {"rates": [0.0, 0.2, 0.4], "audited": 30}
+    return {"smoke": False, "config": of_run, "accuracy": accuracy, "outcomes": outcomes, "memory": memory}
 
 
 def write(path: Path, value: dict) -> None:
@@ -224,7 +235,7 @@ def test_colours_and_markers_are_an_agents_own() -> None:
         assert len({style[position] for style in plots.AGENTS.values()}) == len(EVALUATED)
     assert set(plots.KINDS) == set(QUESTION_KINDS)
     assert (tuple(plots.OUTCOMES), tuple(plots.FATES), tuple(plots.REVISIONS)) == (OUTCOMES, FATES, KINDS)
-    methods = pd.read_csv(plots.DATA / "paper" / "ledger_qa_results.csv")["method"]
+    methods = pd.read_csv(DATA / "paper" / "ledger_qa_results.csv")["method"]
     assert set(methods) == set(plots.PAPER)
 
 

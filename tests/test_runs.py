@@ -368,10 +368,10 @@ def test_a_parameters_cell_holds_typed_literals_only(tmp_path, line) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("02_c: {A: 1}", "unknown section '02_c'; did you mean '02_b'?"),
-        ("01_a: 1", "section '01_a' must hold lines"),
-        ("01_a: {STEP: 1}", "01_a.ipynb: unknown parameter 'STEP'; did you mean 'STEPS'?"),
-        ("01_a: {LR: 1e-6}", "01_a.ipynb: parameter 'LR' is '1e-6' (str), not float; write 1.0e-6"),
+        ("c: {A: 1}", "unknown section 'c'; known: common, a, b"),
+        ("a: 1", "section 'a' must hold lines"),
+        ("a: {STEP: 1}", "01_a.ipynb: unknown parameter 'STEP'; did you mean 'STEPS'?"),
+        ("a: {LR: 1e-6}", "01_a.ipynb: parameter 'LR' is '1e-6' (str), not float; write 1.0e-6"),
         ("common: {SEEDS: 1}", "unknown common parameter 'SEEDS'; did you mean 'SEED'?"),
         ("common: {RUN_DIR: here}", "RUN_DIR is set by the pipeline; pass --out"),
     ],
@@ -400,7 +400,7 @@ def test_the_pipeline_continues_where_it_stopped(tmp_path, monkeypatch) -> None:
         "from pathlib import Path\nif not (Path(RUN_DIR) / 'go').exists(): raise ValueError('not yet')",
         "print('done', SEED)",
     )
-    parameters.write_text("common: {SEED: 7}\n01_a: {STEPS: 3}\n")
+    parameters.write_text("common: {SEED: 7}\na: {STEPS: 3}\n")
     with pytest.raises(
         RunError, match=r"^02_b\.ipynb failed in cell \[3\]: ValueError: not yet \(see .*02_b\.ipynb\)$"
     ):
@@ -428,7 +428,7 @@ def test_the_pipeline_continues_where_it_stopped(tmp_path, monkeypatch) -> None:
     write_notebook(tmp_path / "02_b.ipynb", "SEED: int = 0\nRUN_DIR: str = ''", "print('changed')")
     run_pipeline(parameters, out, notebooks=tmp_path)
     assert calls == ["02_b"]
-    parameters.write_text("common: {SEED: 7}\n01_a: {STEPS: 4}\n")
+    parameters.write_text("common: {SEED: 7}\na: {STEPS: 4}\n")
     run_pipeline(parameters, out, notebooks=tmp_path)
     assert calls == ["02_b", "01_a", "02_b"]
 

@@ -412,4 +412,8 @@ def _read_part(path: Path) -> list[Row]:
     rows = list(csv.DictReader(io.StringIO(read_text(path), newline="")))
     if not rows or any(list(row) != list(COLUMNS) or None in row.values() for row in rows):
         raise RunError(f"{path}: not a part of an evaluation; delete the file and run again")
+    for number, row in enumerate(rows, start=2):
+        for name, kind in COLUMNS.items():
+            if kind is int and not row[name].isdecimal():
+                raise RunError(f"{path}, row {number}: {name} is {row[name]!r}, no number; delete the file, run again")
     return [{name: kind(row[name]) for name, kind in COLUMNS.items()} for row in rows]

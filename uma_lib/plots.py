@@ -24,8 +24,9 @@ from matplotlib.ticker import LogLocator, NullFormatter, NullLocator, PercentFor
 from scipy import stats
 
 from uma_lib.ledger import QUESTION_KINDS
-from uma_lib.paths import DATA, FIGURES
-from uma_lib.runs import RunError, atomic_write_bytes, read_json
+from uma_lib.paths import FIGURES, RESULTS
+from uma_lib.results import read_habits, read_metrics, read_paper, read_revisions, read_summary
+from uma_lib.runs import RunError, atomic_write_bytes
 
 COLUMN, PAGE = 3.3, 6.8  # widths in inches
 BLACK, GREY, RED = "#000000", "#888888", "#D55E00"
@@ -153,7 +154,7 @@ def learning_curve(metrics: Sequence[Path], lines: Mapping[str, float], smoke: b
 
 def accuracy_by_horizon(summary: Path, paper_version: str = "v2") -> Figure:
     """Accuracy of every agent by the number of sessions; the paper's own curves in a panel of their own."""
-    found = read_json(summary)
+    found = read_summary(summary)
     with mpl.rc_context(STYLE):
         figure, (ours, paper) = _figure(PAGE, 3.2, columns=2)
         records = _records(found, "accuracy", kind="all")
@@ -172,10 +173,7 @@ def accuracy_by_horizon(summary: Path, paper_version: str = "v2") -> Figure:
         ours.errorbar(chance["horizon"], chance["accuracy"], fmt=":", color=GREY, label="constant answers")
         ours.set_title("this project: nano,\nexact match")
 
-        table = pd.read_csv(DATA / "paper" / "ledger_qa_results.csv")
-        table = table[table["paper_version"] == paper_version]
-        if table.empty:
-            raise RunError(f"no results of paper version {paper_version!r}: choose v1 or v2")
+        table = read_paper(paper_version)
         for method in (method for method in PAPER if method in set(table["method"])):
             label, colour, marker = PAPER[method]
             rows = table[table["method"] == method].sort_values("sessions")
@@ -194,7 +192,9 @@ def accuracy_by_kind(
     summary: Path, horizon: int, agents: Sequence[str] = ("uma_base", "uma_rl", "demonstrator")
 ) -> Figure:
     """Accuracy on each kind of question at one horizon, as grouped bars with 95 % intervals."""
-    found = read_json(summary)
+    found = read_summary(summary)
+    if not agents:
+        raise RunError("accuracy by kind: name at least one agent")
     with mpl.rc_context(STYLE):
         figure, (axis,) = _figure(PAGE, 2.6)
         records = _records(found, "accuracy", horizon=horizon)
@@ -226,9 +226,11 @@ def habits(measures: Path, smoke: bool = False) -> Figure:
 
     The file holds, under ``before`` and ``after``, ``{"habits": {"merges": {"share": 0.5, "n": 200}, ...}}``.
     """
-    found = read_json(measures)
+    found = read_habits(measures)
     shares = {"uma_base": found["before"]["habits"], "uma_rl": found["after"]["habits"]}
     names = [name for name in HABITS if name in shares["uma_base"]]
+    if not names:
+        raise RunError(f"{measures}: has none of the habits {', '.join(HABITS)}")
     with mpl.rc_context(STYLE):
         figure, (axis,) = _figure(COLUMN, 1.1 + 0.24 * len(names))
         places = np.arange(len(names))[::-1]
@@ -253,7 +255,7 @@ def habits(measures: Path, smoke: bool = False) -> Figure:
 
 def tokens_by_horizon(summary: Path) -> Figure:
     """Tokens a question, by horizon: for answering alone, and with a share of what building the memory took."""
-    found = read_json(summary)
+    found = read_summary(summary)
     with mpl.rc_context(STYLE):
         figure, axes = _figure(PAGE, 2.8, columns=2)
         axes[1].sharey(axes[0])
@@ -280,13 +282,17 @@ def tokens_by_horizon(summary: Path) -> Figure:
 
 
 def accuracy_by_revisions(results: Path) -> Figure:
-    """Accuracy of every agent by the rate of revisions, a panel a horizon; last, answers that depend on a revision."""
-    found = read_json(results)
+    """Accuracy of every agent by the rate of revisions, a panel a horizon; last, answers that depend on a revision.
+
+    The last panel is left out where no answer does.
+    """
+    found = read_revisions(results)
     horizons = found["config"]["horizons"]
+    revised = any(row["depends"] == "revised" and row["horizon"] == horizons[0] for row in found["accuracy"])
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(PAGE, 2.9), layout="constrained")
         panel = figure.subfigures(1, 1)  # of its own, so that the legend is above the figure's note
-        axes = panel.subplots(1, len(horizons) + 1)
+        axes = panel.subplots(1, len(horizons) + revised, squeeze=False)[0]
         records = _records(found, "accuracy", depends="all")
         agents = [agent for agent in AGENTS if agent in set(records["agent"])]
         rates = sorted(set(records["rate"]))
@@ -301,25 +307,29 @@ def accuracy_by_revisions(results: Path) -> Figure:
             axis.set_title(f"all questions,\n{horizon} sessions")
             axis.set(xlabel="revisions for each purchase", xticks=rates)
             _accuracy_axis(axis, "exact match")
-        horizon, axis = horizons[0], axes[-1]
-        both = ("not revised", "revised")
-        parts = {part: _records(found, "accuracy", depends=part, horizon=horizon) for part in both}
-        rate = parts["revised"]["rate"].max()
-        shown = [agent for agent in agents if agent != "oracle"]
-        for place, agent in enumerate(shown):
-            label, colour, marker = AGENTS[agent]
-            rows = pd.concat([part[(part["agent"] == agent) & (part["rate"] == rate)] for part in parts.values()])
-            x = np.arange(2) + 0.08 * (place - (len(shown) - 1) / 2)
-            style = {"color": colour, "marker": marker, "linewidth": 0.8, "elinewidth": 0.8}
-            axis.errorbar(x, rows["accuracy"], _bars(rows), **style)
-        axis.set_xticks(range(2), ["no", "yes"])
-        axis.set(xlabel="answer depends on a revision", xlim=(-0.5, 1.5))
-        axis.set_title(f"{rate:g} revisions a purchase,\n{horizon} sessions")
-        _accuracy_axis(axis, "exact match")
+        if revised:
+            _by_dependence(axes[-1], found, horizons[0], [agent for agent in agents if agent != "oracle"])
         handles = axes[0].get_legend_handles_labels()
         panel.legend(*handles, loc="outside lower center", ncols=len(agents), columnspacing=1, handletextpad=0.3)
         _face(figure, _sample_note(records), found["smoke"])
     return figure
+
+
+def _by_dependence(axis: Axes, found: Mapping[str, Any], horizon: int, agents: list[str]) -> None:
+    """Accuracy on answers that depend on no revision, and on those that do, at the largest rate."""
+    rate = _records(found, "accuracy", depends="revised", horizon=horizon)["rate"].max()
+    records = _records(found, "accuracy", horizon=horizon, rate=rate)
+    for place, agent in enumerate(agents):
+        label, colour, marker = AGENTS[agent]
+        rows = records[records["agent"] == agent].set_index("depends")
+        rows = rows.reindex(["not revised", "revised"])  # at a high rate every answer may depend on a revision
+        x = np.arange(2) + 0.08 * (place - (len(agents) - 1) / 2)
+        style = {"color": colour, "marker": marker, "linewidth": 0.8, "elinewidth": 0.8}
+        axis.errorbar(x, rows["accuracy"], _bars(rows), **style)
+    axis.set_xticks(range(2), ["no", "yes"])
+    axis.set(xlabel="answer depends on a revision", xlim=(-0.5, 1.5))
+    axis.set_title(f"{rate:g} revisions a purchase,\n{horizon} sessions")
+    _accuracy_axis(axis, "exact match")
 
 
 def revision_failures(results: Path, agent: str = "uma_rl") -> Figure:
@@ -327,7 +337,7 @@ def revision_failures(results: Path, agent: str = "uma_rl") -> Figure:
 
     At the largest rate of revisions and the shortest horizon; ``agent`` is the one whose memories are shown.
     """
-    found = read_json(results)
+    found = read_revisions(results)
     horizon, rate = found["config"]["horizons"][0], max(found["config"]["rates"])
     with mpl.rc_context(STYLE):
         figure, (left, right) = _figure(PAGE, 2.9, columns=2)
@@ -366,13 +376,15 @@ def draw_all(results: Path, folder: Path, smoke: bool = False) -> list[Path]:
 
     It holds ``train/seed*/metrics.csv`` (one run a seed), ``evaluation/summary.json``, ``habits.json`` and, if
     revisions were evaluated, ``revisions/results.json``. Other agents' lines in the learning curve are those of streams
-    of 10 sessions.
+    of 10 sessions. ``figures/`` is only for the committed results.
     """
+    if folder.resolve() == FIGURES and results.resolve() != RESULTS:
+        raise RunError(f"{folder} holds the figures of {RESULTS}; choose another folder for those of {results}")
     metrics = sorted(results.glob("train/seed*/metrics.csv"))
     if not metrics:
         raise RunError(f"{results / 'train'}: no seed*/metrics.csv there; restore it with git checkout")
     summary = results / "evaluation" / "summary.json"
-    ten = _records(read_json(summary), "accuracy", kind="all", horizon=10).set_index("agent")["accuracy"]
+    ten = _records(read_summary(summary), "accuracy", kind="all", horizon=10).set_index("agent")["accuracy"]
     lines = {"uma_base": _by_step(metrics, "eval_accuracy").iloc[0].mean()}
     lines |= {agent: ten[agent] for agent in ("demonstrator", "oracle") if agent in ten}
     figures = {
@@ -470,13 +482,10 @@ def _seeds(number: int) -> str:
 
 def _by_step(metrics: Sequence[Path], column: str) -> pd.DataFrame:
     """A metric as [steps, seeds], at the steps where every run has it."""
-    runs = []
-    for path in metrics:
-        table = pd.read_csv(path, index_col="step")
-        if column not in table:
-            raise RunError(f"{path} has no column {column!r}: choose one of {', '.join(table)}")
-        runs.append(table[column])
-    return pd.concat(runs, axis=1, join="inner", keys=range(len(runs))).dropna()
+    table = pd.concat([read_metrics(path, column) for path in metrics], axis=1, join="inner", keys=range(len(metrics)))
+    if table.empty:
+        raise RunError(f"{metrics[0].parent.parent}: the runs there have no step in common with {column}")
+    return table
 
 
 def _half_width(runs: pd.DataFrame) -> pd.Series | None:

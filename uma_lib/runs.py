@@ -230,6 +230,8 @@ def read_json(path: Path) -> Any:
         return json.loads(read_text(path))
     except json.JSONDecodeError as error:
         raise RunError(f"{path}: not valid JSON (line {error.lineno}); restore or delete the file") from error
+    except RecursionError as error:
+        raise RunError(f"{path}: not valid JSON (nested too deeply); restore or delete the file") from error
 
 
 def atomic_write_bytes(path: Path, data: bytes) -> None:

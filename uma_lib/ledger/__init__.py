@@ -2,8 +2,10 @@
 
 A stream is a sequence of sessions on distinct, sorted dates. Every session is a dialogue that records expenses among
 small talk and amounts that must not be counted. Questions are computed from the ground-truth ledger, so an answer is a
-value accumulated over many updates and never a span of the text. On the track ``ledger-qa-revised`` later sessions
-also correct, refund, split or cancel what was recorded before.
+value to be worked out, most often from many sessions. It may stand in the text as well, like the largest purchase of a
+range, or by chance (`card.stands_in`, counted in the data card and in notebook 01), but nothing there says that it is
+the answer. On the track ``ledger-qa-revised`` later sessions also correct, refund, split or cancel what was recorded
+before.
 
 One session of size ``small``::
 

@@ -56,6 +56,15 @@ def template(text: str) -> str:
     return _CATEGORY.sub("<category>", _THING.sub("<thing>", masked(text)))
 
 
+def stands_in(values: Iterable[str], text: str) -> bool:
+    """Whether every value of an answer stands in a text, as a word or a number of its own.
+
+    >>> stands_in(["12"], "I paid $12 for a taxi."), stands_in(["12"], "I paid $12.50 on 2024-12-01.")
+    (True, False)
+    """
+    return all(re.search(rf"(?<![\w.-])(?<!\d,){re.escape(value)}(?![\w-]|[.,]\d)", text) for value in values)
+
+
 def user_lines(session: Session) -> list[str]:
     """What the user says, without date and speaker."""
     begin = f'[{session.date}] User said, "'
@@ -69,7 +78,8 @@ def describe(name: str) -> dict[str, Any]:
     amounts and dates masked; ``templates`` are lines without any facts; ``most_frequent_template`` is the share of a
     stream's user lines with its commonest template, the mean over streams; ``seen_in_training`` the share of lines
     whose template occurs in the first 20 training streams. category_unsaid: of the questions that name categories, the
-    share where the sessions that matter say none of them by name.
+    share where the sessions that matter say none of them by name. answers_in_text: the share of gold answers that
+    `stands_in` finds somewhere in their stream, by kind.
     """
     turns, characters, expenses, amounts = [], [], [], []
     questions: list[Question] = []
@@ -78,6 +88,7 @@ def describe(name: str) -> dict[str, Any]:
     words_in_all, lines_in_all, commonest = 0, 0, []
     templates: Counter = Counter()
     named = unsaid = 0
+    verbatim: dict[str, list[bool]] = defaultdict(list)
     for stream in tqdm(testsets.test_set(name), desc=name, disable=None, leave=False):
         sessions, asked = list(stream), stream.questions()
         in_stream: Counter = Counter()
@@ -97,7 +108,10 @@ def describe(name: str) -> dict[str, Any]:
         lines_in_all += sum(in_stream.values())
         commonest.append(max(in_stream.values()) / sum(in_stream.values()))
         questions += asked
+        whole = "\n".join(session.text for session in sessions)
         for q in asked:
+            verbatim[q.kind].append(stands_in(q.gold.values, whole))
+            verbatim["all"].append(verbatim[q.kind][-1])
             if q.categories:
                 named += 1
                 unsaid += not any(c in sessions[k].text for k in q.sessions for c in q.categories)
@@ -122,6 +136,7 @@ def describe(name: str) -> dict[str, Any]:
         },
         "events": dict(events.most_common()),
         "category_unsaid": unsaid / named,
+        "answers_in_text": {kind: sum(found) / len(found) for kind, found in verbatim.items()},
         "best_constants": testsets.constants(questions),
         "variety": {
             "user_lines": lines_in_all,
@@ -287,6 +302,11 @@ def card(horizons: tuple[int, int] = (10, 50)) -> str:
         "none of them in "
         + ", ".join(_percent(m["category_unsaid"]) for m in plain_long.values())
         + " of the cases (small, standard, hard): which purchases belong to Dining is for the reader to know.",
+        "- *Answers that stand in the text.* Of the gold answers in the test sets of size small, standard and hard, "
+        + ", ".join(_percent(measured["ledger-qa", s, short]["answers_in_text"]["all"]) for s in SIZES)
+        + f" stand somewhere in their stream of {short} sessions as a word, number or date of its own: nearly always "
+        "the largest purchase of a range and the busiest date, often the amount of a single purchase, others by "
+        "chance. What the text does not say is that they are the answer.",
         f"- *Constant answers.* Accuracy in percent of the constant that is best on the set itself, at {short} and at "
         f"{long} sessions; over all sets and kinds it is at most "
         f"{_percent(max(max(e['constants'].values()) for e in entries.values()))}:", "",

@@ -238,7 +238,7 @@ def check_shape(value: Any, shape: Any, where: str, field: str = "") -> None:
             raise RunError(f"{here} is {short(value)}, not a list")
         for k, item in enumerate(value):
             check_shape(item, shape[0], where, f"{field}[{k}]")
-    elif isinstance(value, bool) or not isinstance(value, shape):
+    elif not isinstance(value, shape) or (isinstance(value, bool) and shape is not bool):
         raise RunError(f"{here} is {short(value)}, not {type_name(shape)}")
 
 
