@@ -15,7 +15,7 @@ import pytest
 from tests.model_server import KEY, completion, server
 from uma_lib.ledger import Stream, authors, files, language, testsets
 from uma_lib.ledger.__main__ import main
-from uma_lib.ledger.rewrite import ASKED, RewriteConfig, Utterance, found, refusal, rewrite, utterances
+from uma_lib.ledger.rewrite import ASKED, RewriteConfig, Utterance, _line, found, refusal, rewrite, utterances
 from uma_lib.ledger.state import Event
 from uma_lib.ledger.streams import Session
 from uma_lib.runs import RunError, check
@@ -345,9 +345,25 @@ def test_settings_are_checked():
     for settings, said in [
         ({"kinds": ["talks"]}, "name some of purchase, answer, talk"),
         ({"parallel": 0}, "parallel is 0; it must be at least 1"),
+        ({"temperature": float("nan")}, "temperature is nan; it must be at least 0"),
+        ({"temperature": float("inf")}, "temperature is inf"),
         ({"temperature": -0.1}, "temperature is -0.1; it must be at least 0"),
     ]:
         with pytest.raises(RunError, match=said):
             check(RewriteConfig, {"base_url": "http://host/v1", "model": "toy"} | settings)
     with pytest.raises(RunError, match="session 0, turn 1: write it as"):
         utterances(Session(0, "", '[x] User said, "a"\n[x] User said, "b"', ()))
+
+
+@pytest.mark.parametrize(
+    ("reply", "line"),
+    [
+        ("<think>They paid.</think>\nI paid $5.", "I paid $5."),
+        ("They paid, so I say it.</think> I paid $5.", "I paid $5."),
+        ("<think>a</think><THINKING x=1>b</THINKING>I paid $5.", "I paid $5."),
+        ("<reasoning>They paid $5", ""),
+        ("I paid $5. <think>Is that right?", "I paid $5."),
+    ],
+)
+def test_a_thought_is_no_line(reply, line):
+    assert _line(reply) == line

@@ -15,6 +15,11 @@ from uma_lib.server import Server
 SOON = ("Retry-After", "0.01")
 
 
+@pytest.fixture(autouse=True)
+def _no_pauses(monkeypatch):
+    monkeypatch.setattr("uma_lib.server.PAUSE", 0.01)
+
+
 def request(text):
     return {"model": "toy", "messages": [{"role": "user", "content": text}], "temperature": 0.0}
 
@@ -51,6 +56,50 @@ def test_texts_that_are_none_or_broken(tmp_path):
     assert found == [("", "length"), ("a\ufffd\ufffd\ufffd", "stop"), ("", "None")]
 
 
+ADD = {"name": "add", "arguments": '{"key": "a", "value": "12"}'}
+HERMES = '<tool_call>\n{"name": "add", "arguments": {"key": "a", "value": "12"}}\n</tool_call>'
+
+
+@pytest.mark.parametrize(
+    ("message", "text"),
+    [
+        ({"content": None, "tool_calls": [{"id": "1", "type": "function", "function": ADD}]}, HERMES),
+        ({"tool_calls": [{"function": ADD}, {"function": ADD}]}, f"{HERMES}\n{HERMES}"),
+        ({"content": "Noted.", "tool_calls": [{"function": ADD}]}, f"Noted.\n{HERMES}"),
+        ({"tool_calls": [{"function": ADD | {"arguments": {"key": "a", "value": "12"}}}]}, HERMES),
+        ({"content": "", "function_call": ADD}, HERMES),
+        ({"content": "x", "tool_calls": None, "reasoning_content": "<b>hm"}, "x"),
+        ({"content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}, "ab"),
+        ({"content": "", "tool_calls": [{"function": {"name": "list", "arguments": ""}}]},
+         '<tool_call>\n{"name": "list", "arguments": {}}\n</tool_call>'),
+        ({"content": "", "tool_calls": [{"function": ADD | {"arguments": '{"key": "a'}}]},
+         '<tool_call>\n{"name": "add", "arguments": {"key": "a}\n</tool_call>'),
+    ],
+)  # fmt: skip
+def test_calls_that_the_server_took_out_of_the_text_come_back(tmp_path, message, text):
+    reply = 200, {"choices": [{"message": {"role": "assistant", **message}, "finish_reason": "tool_calls"}]}
+    with server(lambda *_: reply) as (url, _):
+        assert ask(url, tmp_path)[0] == (text, "tool_calls")
+
+
+def test_an_answer_of_garbage_is_asked_for_again(tmp_path):
+    garbage = [(200, b"<html>502</html>"), (200, b'{"choices": [{"mess'), (200, b""), (200, {"choices": []})]
+    with server(lambda _, number, __: [*garbage, completion("fine")][number - 1]) as (url, bodies):
+        assert ask(url, tmp_path, attempts=5) == (("fine", "stop"), 1)
+    assert len(bodies) == 5
+
+
+@pytest.mark.parametrize("path", ["hunter2/v1", "v1/hunter2", "api/key/hunter2/v1/"])
+def test_a_key_in_the_path_is_not_shown(tmp_path, path):
+    with server(lambda *_: completion("x")) as (url, _):
+        pass
+    line, _ = ask(url.replace("/v1", f"/{path}"), tmp_path, attempts=1)
+    assert "no connection" in line and "hunter2" not in line and "[...]" in line
+    with pytest.raises(RunError) as caught:
+        Server(f"ftp://host/{path}", tmp_path)
+    assert "hunter2" not in str(caught.value)
+
+
 def test_passing_failures_are_tried_again(tmp_path):
     failures = [(0, b""), (429, b"slow down", ("Retry-After", "1")), (500, b"oops", SOON), (408, b"", SOON)]
     times = []
@@ -71,12 +120,12 @@ def test_passing_failures_are_tried_again(tmp_path):
         (lambda *_: (429, b"", SOON), "HTTP 429, nothing; lower parallel, or run again later", 2),
         (lambda *_: (429, b"tomorrow", ("Retry-After", "9999")), "'tomorrow'; lower parallel, or run again later", 1),
         (lambda *_: (0, b""), "it broke off: Server disconnected without sending a response. (attempts: 2); start", 2),
-        (lambda *_: (200, b"<html>hello</html>"), "sent no chat completion but '<html>hello</html>'; base_url must", 1),
-        (lambda *_: (200, b'{"choices": []}'), "sent no chat completion but '{\"choices\": []}'", 1),
-        (lambda *_: (200, b"\xff" * 1000), "sent no chat completion but '\ufffd", 1),
-        (lambda *_: (200, b"[" * 100_000), "sent no chat completion but '[[[", 1),
-        (lambda *_: (200, {"error": "no model"}), "sent no chat completion but '{\"error\": \"no model\"}'", 1),
-        (lambda *_: completion(5), "sent no chat completion but", 1),
+        (lambda *_: (200, b"<html>hello</html>"), "sent no chat completion but '<html>hello</html>' (attempts: 2);", 2),
+        (lambda *_: (200, b'{"choices": []}'), "sent no chat completion but '{\"choices\": []}'", 2),
+        (lambda *_: (200, b"\xff" * 1000), "sent no chat completion but '\ufffd", 2),
+        (lambda *_: (200, b"[" * 100_000), "sent no chat completion but '[[[", 2),
+        (lambda *_: (200, {"error": "no model"}), "sent no chat completion but '{\"error\": \"no model\"}'", 2),
+        (lambda *_: completion(5), "sent no chat completion but", 2),
         (lambda *_: (404, b""), "HTTP 404, nothing; check base_url (most end in /v1) and model", 1),
         (lambda *_: (400, b"bad seed"), "HTTP 400, 'bad seed'; check the model and the other settings", 1),
         (lambda *a: (401, f"bad {a[2]['Authorization']}".encode()), "'bad Bearer [key]'; put a valid API key", 1),
@@ -176,6 +225,8 @@ def test_the_key_is_sent_and_nowhere_kept(tmp_path, monkeypatch):
         ({"base_url": "http://999.1.1.1/v1"}, "write it like"),
         ({"base_url": "ftp://host/v1"}, "write it like"),
         ({"base_url": "http:///v1"}, "write it like"),
+        ({"timeout": float("nan")}, "timeout is nan"),
+        ({"timeout": float("inf")}, "timeout is inf"),
         ({"timeout": 0.0}, "timeout is 0 and attempts is 5; write more than 0, and at least 1"),
         ({"attempts": 0}, "attempts is 0"),
         ({"key_variable": "TWO_WORDS"}, "holds no API key but several words"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
 import threading
@@ -20,6 +21,8 @@ import openai
 
 from uma_lib.runs import RunError, atomic_write_json, read_json
 
+PAUSE = 0.5  # seconds before the second attempt at an answer that is no completion; then twice as long each time
+_PLAIN = r"|v\d+\w{0,6}|api|openai|openai-compatible|compatible-mode|inference|llm|chat|completions"
 _KEY = "put a valid API key into an environment variable and its name into key_variable"
 _CHANGES = {  # HTTP status: what to change
     401: _KEY,
@@ -45,13 +48,14 @@ class Server:
     def __init__(
         self, base_url: str, cache: Path, key_variable: str | None = None, timeout: float = 120.0, attempts: int = 5
     ):
-        if timeout <= 0 or attempts < 1:
+        if not 0 < timeout < math.inf or attempts < 1:
             raise RunError(f"timeout is {timeout:g} and attempts is {attempts}; write more than 0, and at least 1")
         _check_url(base_url)
-        self.url = f"{base_url.rstrip('/')}/chat/completions"
+        self.url = _shown(f"{base_url.rstrip('/')}/chat/completions")  # for messages
         self.cache, self.timeout, self.attempts = Path(cache), timeout, attempts
         self.requests = 0  # that the server has answered
         self._over: RunError | None = None  # why nothing more is asked for
+        self._ended = threading.Event()  # set with it: whoever waits for another attempt wakes up
         self._lock = threading.Lock()
         key = _key(key_variable) if key_variable else ""
         # as it is, or as JSON and URLs may write it
@@ -93,6 +97,7 @@ class Server:
     def stop(self) -> None:
         """Let no further attempt begin, in any thread; answers under way still come."""
         self._over = self._over or RunError(f"{self.url}: stopped")
+        self._ended.set()
 
     def close(self) -> None:
         """`stop`, and close all connections."""
@@ -105,9 +110,28 @@ class Server:
             raise RunError(str(self._over))
 
     def _ask(self, request: dict[str, Any]) -> tuple[str, str]:
+        """An answer with a completion in it; what is none is asked for again: a proxy's page, half a body."""
+        for attempt in range(self.attempts):
+            content = self._content(request)
+            try:
+                choice = json.loads(content)["choices"][0]
+                text, ended = _text(choice["message"]), choice.get("finish_reason")
+                # JSON may hold half a surrogate pair, which no file can
+                text = text.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
+                return self._hide(text), str(ended)
+            except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+                if attempt + 1 < self.attempts and not self._ended.wait(min(8.0, PAUSE * 2**attempt)):
+                    continue
+            if self._over:
+                raise RunError(str(self._over))
+            what = f"sent no chat completion but {self._excerpt(content)} (attempts: {self.attempts})"
+            raise self._failed(what, "base_url must lead to an OpenAI-compatible server") from None
+
+    def _content(self, request: dict[str, Any]) -> bytes:
+        """The body of an answer, after as many attempts as it takes."""
         try:
             completions = self._client.chat.completions.with_raw_response
-            content = completions.create(**request, extra_headers=self._headers).content
+            return completions.create(**request, extra_headers=self._headers).content
         except openai.APITimeoutError:
             what = f"no answer in {self.timeout:g} s (attempts: {self.attempts})"
             raise self._failed(what, "raise timeout or lower parallel") from None
@@ -124,15 +148,6 @@ class Server:
             else:
                 change = _CHANGES.get(code, "check the model and the other settings")
             raise self._failed(f"HTTP {code}, {self._excerpt(error.response.content)}", change) from None
-        try:
-            choice = json.loads(content)["choices"][0]
-            text, ended = choice["message"].get("content"), choice.get("finish_reason")
-            # JSON may hold half a surrogate pair, which no file can
-            text = "" if text is None else text.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
-        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-            what = f"sent no chat completion but {self._excerpt(content)}"
-            raise self._failed(what, "base_url must lead to an OpenAI-compatible server") from None
-        return self._hide(text), str(ended)
 
     def _failed(self, what: str, change: str) -> RunError:
         """The end of all requests; whichever thread is heard first says the same."""
@@ -141,6 +156,7 @@ class Server:
             self._over = self._over or RunError(
                 f"{self.url}: {what}; {change}. Answers so far are kept: run again to go on"
             )
+            self._ended.set()
         return self._over
 
     def _excerpt(self, content: bytes) -> str:
@@ -149,6 +165,42 @@ class Server:
 
     def _hide(self, text: str) -> str:
         return self._spelled.sub("[key]", text) if self._spelled else text
+
+
+def _text(message: dict[str, Any]) -> str:
+    """What a message says: its text, and calls that the server has taken out of it, in Hermes form.
+
+    A thought that the server sends apart (``reasoning_content``) is no part of it.
+
+    >>> call = {"function": {"name": "add", "arguments": '{"key": "a", "value": "12"}'}}
+    >>> print(_text({"content": "Noted.", "tool_calls": [call]}))
+    Noted.
+    <tool_call>
+    {"name": "add", "arguments": {"key": "a", "value": "12"}}
+    </tool_call>
+    """
+    content = message.get("content") or ""
+    if isinstance(content, list):  # of parts
+        content = "".join(part.get("text") or "" for part in content)
+    calls = [*(call["function"] for call in message.get("tool_calls") or ())]
+    if message.get("function_call"):  # the older form
+        calls.append(message["function_call"])
+    return "\n".join(part for part in (content, *map(_hermes, calls)) if part)
+
+
+def _hermes(call: dict[str, Any]) -> str:
+    arguments = call.get("arguments")
+    written = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
+    # arguments that are no JSON stay as they were written: who reads the call says what is wrong with them
+    return f'<tool_call>\n{{"name": {json.dumps(call.get("name"))}, "arguments": {written or "{}"}}}\n</tool_call>'
+
+
+def _shown(url: str) -> str:
+    """An address without parts of its path that may be a key."""
+    scheme, slashes, rest = url.rpartition("://")
+    host, *parts = rest.split("/")
+    parts = [part if re.fullmatch(_PLAIN, part) else "[...]" for part in parts]
+    return scheme + slashes + "/".join([host, *parts])
 
 
 def _check_url(base_url: str) -> None:
@@ -163,7 +215,7 @@ def _check_url(base_url: str) -> None:
     except (httpx2.InvalidURL, UnicodeError):
         right = False
     if not right:
-        raise RunError(f"base_url is {base_url!r}; write it like http://localhost:8000/v1")
+        raise RunError(f"base_url is {_shown(base_url)!r}; write it like http://localhost:8000/v1")
 
 
 def _key(variable: str) -> str:

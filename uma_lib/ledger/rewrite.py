@@ -28,6 +28,7 @@ topic; read some lines before you use them.
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 import unicodedata
 from collections import Counter, deque
@@ -69,7 +70,7 @@ class RewriteConfig:
         if not self.kinds or set(self.kinds) - set(ASKED):
             raise ValueError(f"kinds is {list(self.kinds)}; name some of {', '.join(ASKED)}")
         for name, least in {"variants": 1, "tries": 1, "max_tokens": 1, "parallel": 1, "temperature": 0}.items():
-            if getattr(self, name) < least:
+            if not least <= getattr(self, name) < math.inf:  # nan is neither
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {least}")
 
 
@@ -336,9 +337,14 @@ def request(utterance: Utterance, config: RewriteConfig, seed: int) -> dict:
     return {"model": config.model, "messages": messages, **settings}
 
 
+_THOUGHT = r"\s*(?:think|thinking|thought|reasoning)\b[^>]*"
+
+
 def _line(reply: str) -> str:
     """The line in a reply: without thoughts, a speaker's name and quotation marks around it."""
-    text = re.sub(r"\A\s*<think>.*?</think>", "", reply, flags=re.DOTALL).strip()
+    # whatever stands before the last end of a thought is thought, and so is all after a beginning without an end
+    text = re.sub(rf"\A.*</{_THOUGHT}>", "", reply, flags=re.DOTALL | re.IGNORECASE)
+    text = re.sub(rf"<{_THOUGHT}>.*", "", text, flags=re.DOTALL | re.IGNORECASE).strip()
     text = re.sub(r"\A(?:User|Assistant): ?", "", text)
     for left, right in ('""', "“”", "''"):
         if len(text) > 1 and text[0] == left and text[-1] == right:
