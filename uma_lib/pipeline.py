@@ -86,6 +86,8 @@ def run_pipeline(parameters: Path, out: Path, *, notebooks: Path = NOTEBOOKS, st
     state = {"started": datetime.now(UTC).isoformat(timespec="seconds"), "notebooks": {}}
     if state_path.exists():
         state = _read_state(state_path)
+    elif any((out / notebook.name).exists() for notebook in plan):
+        raise RunError(f"{out} holds notebooks, but no pipeline.json that says what is done; choose another --out")
     done: dict[str, Any] = state["notebooks"]
 
     key, checked = _digest(_surroundings()), False
