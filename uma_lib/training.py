@@ -16,7 +16,6 @@ their tokens out of the mean.
 
 from __future__ import annotations
 
-import io
 import math
 import random
 import time
@@ -29,13 +28,14 @@ from accelerate import PartialState
 from accelerate.utils import gather_object
 from tqdm import tqdm
 
-from uma_lib.distributed import accelerator, sum_gradients
+from uma_lib.distributed import accelerator, sum_gradients, writer
 from uma_lib.environment import Limits
 from uma_lib.ledger import Stream
 from uma_lib.policy import Policy, token_logprobs
+from uma_lib.resume import model_inputs, reading, save_checkpoint
 from uma_lib.reward import group_advantages, question_reward, tool_reward, trajectory_return
 from uma_lib.rollout import Context, Tokens, held_out_contexts, roll_out
-from uma_lib.runs import MetricsLog, Run, RunError, atomic_write_bytes
+from uma_lib.runs import MetricsLog, Run, RunError
 
 
 @dataclass(frozen=True)
@@ -260,12 +260,19 @@ class Trainer:
 
     def train(self) -> dict:
         """Train to the end and return the results, which are also written beside the manifest."""
-        if self.rank == 0:
-            self.run.start(asdict(self.config))  # refuses a folder of another run
-        if self.run.complete:
+        if self.rank == 0:  # refuses a folder of another run
+            self.run.start(asdict(self.config), {"processes": self.world} | model_inputs(self.config.base))
+        complete = self.run.complete
+        if not complete:
+            self._resume()
+        self.accelerator.wait_for_everyone()  # all have read the folder before one writes to it
+        if complete:
             return self.run.results()
-        self._resume()
-        log = MetricsLog(self.run.metrics_path, resume_step=self.step) if self.rank == 0 else None
+        log = None
+        if self.rank == 0:  # before the first checkpoint nothing is kept; later, a row for every step
+            resumed = {"resume_step": self.step, "steps": range(self.step + 1)} if self.step else {}
+            log = MetricsLog(self.run.metrics_path, **resumed)
+            log.numbers()  # refuses a damaged file before it is trained on
         began = time.monotonic() - self.seconds
         if self.step == 0:
             accuracy = self.evaluate()
@@ -288,7 +295,7 @@ class Trainer:
         results = {"steps": self.step, "seconds": round(self.seconds, 1)}
         if self.rank == 0:
             self.export(self.run.folder / "model")
-            results["eval_accuracy"] = [float(r["eval_accuracy"]) for r in log.rows() if r["eval_accuracy"]]
+            results["eval_accuracy"] = [r["eval_accuracy"] for r in log.numbers() if r["eval_accuracy"] is not None]
             self.run.finish(results, device=str(self.accelerator.device), seed=self.config.seed)
         self.accelerator.wait_for_everyone()
         return results
@@ -380,31 +387,31 @@ class Trainer:
     def _save(self) -> None:
         if self.rank > 0:
             return
-        buffer = io.BytesIO()
-        weights = {n: p.detach().cpu() for n, p in self.policy.model.named_parameters() if p.requires_grad}
+        weights = {n: p.detach().cpu() for n, p in self._trained().items()}
         state = {
             "weights": weights,
             "optimizer": self.optimizer.state_dict(),
             "step": self.step,
             "seconds": self.seconds,
         }
-        torch.save(state, buffer)
-        atomic_write_bytes(self.checkpoint, buffer.getvalue())
+        save_checkpoint(self.checkpoint, state)
 
     def _resume(self) -> None:
         if not self.checkpoint.exists():
             return
-        try:
+        with reading(self.checkpoint):
             state = torch.load(self.checkpoint, weights_only=True, map_location="cpu")
-            named = dict(self.policy.model.named_parameters())
+            named = self._trained()
+            if set(state["weights"]) != set(named):
+                raise ValueError("weights of another model")
             with torch.no_grad():
                 for name, weight in state["weights"].items():
                     named[name].copy_(weight)
             self.optimizer.load_state_dict(state["optimizer"])
-        except Exception as error:  # torch raises many kinds for a damaged file
-            reason = str(error).splitlines()[0]
-            raise RunError(f"cannot read {self.checkpoint} ({reason}): delete it to start the run anew") from error
-        self.step, self.seconds = state["step"], state["seconds"]
+            self.step, self.seconds = int(state["step"]), float(state["seconds"])
+
+    def _trained(self) -> dict[str, torch.nn.Parameter]:
+        return {n: p for n, p in self.policy.model.named_parameters() if p.requires_grad}
 
     def export(self, folder: Path) -> None:
         """Write the policy (with LoRA: the adapter) as fp16 safetensors, and the tokenizer."""
@@ -422,4 +429,5 @@ def train(config: TrainingConfig, folder: Path) -> dict:
     """Run or continue one training run; see `Trainer`."""
     if math.isnan(config.lr) or config.lr <= 0:
         raise RunError(f"lr must be positive, not {config.lr}")
-    return Trainer(config, Path(folder)).train()
+    with writer(folder):
+        return Trainer(config, Path(folder)).train()
