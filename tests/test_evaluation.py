@@ -257,7 +257,7 @@ def test_another_evaluation_is_refused_in_the_same_folder(models, tmp_path: Path
         run(check(EvaluationConfig, values | {"seed": 1}), tmp_path / "out")
     weights = Path(models["base"]) / "model.safetensors"
     weights.write_bytes((Path(models["one"]) / "model.safetensors").read_bytes())
-    with pytest.raises(RunError, match="other parameters.*weights"):
+    with pytest.raises(RunError, match="other inputs .*model.safetensors has changed since"):
         run(check(EvaluationConfig, values), tmp_path / "out")
     assert files(tmp_path / "out") == before
 

@@ -12,9 +12,10 @@ from typing import Literal
 import nbformat
 import pytest
 
-from uma_lib import pipeline, runs
+from uma_lib import pipeline, processes, runs
 from uma_lib.paths import REPO
 from uma_lib.pipeline import check_papermill_parameters, declared_parameters, run_pipeline
+from uma_lib.processes import one_writer
 from uma_lib.runs import (
     MetricsLog,
     Run,
@@ -295,29 +296,31 @@ def test_parameters_can_be_corrected_while_nothing_was_done(tmp_path) -> None:
     assert json.loads((tmp_path / "params.json").read_text()) == {"steps": 4}
 
 
-def test_one_process_writes_a_folder(tmp_path) -> None:
+def test_one_process_writes_a_folder(tmp_path, monkeypatch) -> None:
     code = (
-        "import sys; from pathlib import Path; from uma_lib.runs import Run; Run(Path(sys.argv[1])).start({});"
-        "print('held', flush=True); sys.stdin.read()"
+        "import sys; from pathlib import Path; from uma_lib.processes import one_writer\n"
+        "with one_writer(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
     )
     command = [sys.executable, "-c", code, str(tmp_path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=REPO, text=True) as other:
         assert other.stdout.readline() == "held\n"
         (tmp_path / f".checkpoint.pt.{other.pid}.tmp").write_text("its own, under way")
-        with pytest.raises(RunError, match=f"another process writes there .process {other.pid} on .* since"):
-            Run(tmp_path).start({})
+        monkeypatch.setattr(processes, "PATIENCE", 0.0)
+        with pytest.raises(RunError, match=f"is in use by process {other.pid} on .* since"), one_writer(tmp_path):
+            pass
         other.kill()  # its lock goes with it, and what it left half-written is cleared
         other.wait()
-        Run(tmp_path).start({})
-    assert not list(tmp_path.glob(".*.tmp"))
-    Run(tmp_path).start({})  # the same process may come again
+        with one_writer(tmp_path):
+            assert not list(tmp_path.glob(".*.tmp"))
+    with one_writer(tmp_path):  # the same process may come again
+        pass
 
 
 @pytest.mark.parametrize(
     "rows, message",
     [
-        (None, "is missing, though the run has come to step 2"),
-        ("step,loss\n1,0.5\n1,0.5\n2,0.4\n", "holds a step twice"),
+        (None, "is not there, but the run is at step 2"),
+        ("step,loss\n1,0.5\n1,0.5\n2,0.4\n", "line 3: step 1 stands after step 1"),
         ("step,loss\n1,0.5\nx,0.5\n", "line 3: not a row of metrics"),
     ],
 )
@@ -325,7 +328,7 @@ def test_a_log_that_does_not_fit_its_checkpoint_is_refused(tmp_path, rows, messa
     if rows is not None:
         (tmp_path / "metrics.csv").write_text(rows)
     with pytest.raises(RunError, match=message):
-        MetricsLog(tmp_path / "metrics.csv", resume_step=2)
+        MetricsLog(tmp_path / "metrics.csv", resume_step=2, steps=[1, 2])
 
 
 # --- pipeline

@@ -8,12 +8,18 @@ figures   draw the figures from committed results
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # before all that takes time to import
+    from uma_lib.processes import end_at_signals
+
+    end_at_signals("uma_lib")
+
 import argparse
 import sys
 from pathlib import Path
 from typing import Any
 
 from uma_lib.paths import FIGURES, RESULTS, RUNS
+from uma_lib.processes import INTERRUPTED, carry_out
 from uma_lib.runs import RunError, check, load_parameters, load_yaml
 
 
@@ -65,7 +71,9 @@ def run(arguments: argparse.Namespace) -> None:
         run_pipeline(arguments.parameters, arguments.out)
     else:
         from uma_lib.plots import draw_all
+        from uma_lib.processes import clear_temporaries
 
+        clear_temporaries(arguments.out)
         draw_all(arguments.results, arguments.out)
 
 
@@ -74,8 +82,11 @@ def _together(arguments: argparse.Namespace, work) -> None:
     from uma_lib.distributed import launch, started_together
 
     if arguments.processes > 1 and not started_together():
-        command = [word for word in sys.argv[1:] if word]
-        if code := launch(command, arguments.processes):
+        words = [word for word in sys.argv[1:] if word]
+        code = launch(words, arguments.processes)
+        if code == INTERRUPTED:
+            raise KeyboardInterrupt
+        if code:
             raise SystemExit(code)
     else:
         work()
@@ -108,11 +119,16 @@ def parser() -> argparse.ArgumentParser:
     return main
 
 
+def kept(arguments: argparse.Namespace) -> str:
+    """What an interrupted command leaves, and how to go on."""
+    if arguments.command in ("analyse", "figures"):
+        return f"files that are done are in {arguments.out}; run the same command again for all of them"
+    return f"what is done so far is kept in {arguments.out}; run the same command again to go on"
+
+
 def main() -> None:
-    try:
-        run(parser().parse_args())
-    except RunError as error:
-        raise SystemExit(f"uma_lib: {error}") from None
+    arguments = parser().parse_args()
+    carry_out("uma_lib", lambda: run(arguments), lambda: kept(arguments))
 
 
 if __name__ == "__main__":

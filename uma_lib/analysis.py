@@ -19,6 +19,7 @@ from uma_lib.demonstrator import core_total
 from uma_lib.environment import Limits
 from uma_lib.ledger import CATEGORIES, SIZES, Question, Session
 from uma_lib.policy import Policy
+from uma_lib.processes import one_writer
 from uma_lib.reward import score
 from uma_lib.rollout import Context, Played, Trajectory, ask_question, held_out_contexts, roll_out
 from uma_lib.runs import atomic_write_json, bounded, unknown
@@ -223,8 +224,10 @@ def _written(policy: Policy, played: Played) -> str:
 
 def run(config: AnalysisConfig, out: Path) -> None:
     """Describe both policies; writes ``habits.json`` and ``trajectories.json`` into ``out``."""
-    measures, transcripts = {"config": asdict(config)}, {}
-    for name, path in (("before", config.before), ("after", config.after)):
-        measures[name], transcripts[name] = describe(Policy.load(path, dtype=config.dtype), config)
-    atomic_write_json(out / "habits.json", measures)
-    atomic_write_json(out / "trajectories.json", transcripts)
+    # a lock of its own: the folder may be that of a pipeline or of other results
+    with one_writer(out, ".analysis.lock"):
+        measures, transcripts = {"config": asdict(config)}, {}
+        for name, path in (("before", config.before), ("after", config.after)):
+            measures[name], transcripts[name] = describe(Policy.load(path, dtype=config.dtype), config)
+        atomic_write_json(out / "habits.json", measures)
+        atomic_write_json(out / "trajectories.json", transcripts)

@@ -13,7 +13,6 @@ bfloat16, which is slow on a CPU without bfloat16 units; hence the few lines her
 
 from __future__ import annotations
 
-import io
 import math
 import random
 import re
@@ -30,21 +29,14 @@ from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 from uma_lib.analysis import AnalysisConfig, describe
 from uma_lib.demonstrations import Example, demonstrations
 from uma_lib.demonstrator import Demonstrator, Habits
-from uma_lib.distributed import accelerator, sum_gradients
+from uma_lib.distributed import accelerator, sum_gradients, writer
 from uma_lib.ledger import SIZES
 from uma_lib.paths import PACKAGE
 from uma_lib.policy import ChatFormat, Policy
+from uma_lib.resume import reading, save_checkpoint
 from uma_lib.reward import score
 from uma_lib.rollout import held_out_contexts
-from uma_lib.runs import (
-    MetricsLog,
-    Run,
-    atomic_write_bytes,
-    atomic_write_json,
-    atomic_write_text,
-    bounded,
-    unknown,
-)
+from uma_lib.runs import MetricsLog, Run, atomic_write_json, atomic_write_text, bounded, unknown
 
 END, START, STOP = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 
@@ -253,9 +245,20 @@ def schedule(config: BaseConfig, progress: float) -> float:
 
 def make_base(config: BaseConfig, folder: Path) -> None:
     """Train the base and write model, tokenizer and metrics into ``folder``; resumes from its checkpoint."""
-    together = accelerator()
+    with writer(folder):
+        _make_base(config, Path(folder))
+
+
+def _make_base(config: BaseConfig, folder: Path) -> None:
+    together, run = accelerator(), Run(folder)
     torch.set_num_threads(1)  # processes scale better than threads for a model this small
     rank, world = together.process_index, together.num_processes
+    if rank == 0:  # refuses a folder of another run
+        run.start(asdict(config), {"processes": world})
+    complete = run.complete
+    together.wait_for_everyone()  # all have read it before one writes
+    if complete:
+        return
     tokenizer = make_tokenizer(config)  # deterministic, so every process has the same
     chat = ChatFormat(tokenizer)
     model = make_model(config, len(tokenizer)).train()
@@ -270,22 +273,22 @@ def make_base(config: BaseConfig, folder: Path) -> None:
 
     steps = config.tokens // config.batch_tokens
     checkpoint, first, spent = folder / "checkpoint.pt", 0, 0.0
-    recent: list[tuple[float, int]] = []
-    run = Run(folder)
-    if rank == 0:
-        run.start(asdict(config))  # refuses a folder of another run
-    if run.complete:
-        return
+    recent: list[tuple[float, int]] = []  # losses and numbers of tokens since the last row of metrics
     if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True)
-        model.load_state_dict(state["model"])
-        for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
-        first, spent, recent = state["step"], state["seconds"], state["recent"]
-    seconds = spent
-    log = MetricsLog(folder / "metrics.csv", resume_step=first) if rank == 0 else None
+        with reading(checkpoint):
+            state = torch.load(checkpoint, weights_only=True)
+            model.load_state_dict(state["model"])
+            for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
+                optimizer.load_state_dict(saved)
+            first, spent, recent = int(state["step"]), float(state["seconds"]), state["recent"]
+    together.wait_for_everyone()
+    log = None
+    if rank == 0:  # before the first checkpoint nothing is kept
+        rows = [step for step in range(1, first + 1) if has_row(step, steps)]
+        log = MetricsLog(folder / "metrics.csv", **({"resume_step": first, "steps": rows} if first else {}))
+        log.numbers()  # refuses a damaged file before it is trained on
 
-    began = saved_at = time.monotonic()
+    began, saved_at = time.monotonic() - spent, time.monotonic()
     for step in tqdm(range(first, steps), initial=first, total=steps, disable=rank > 0, mininterval=10):
         factor = schedule(config, (step + 1) / steps)
         for optimizer, rate in zip(optimizers, rates, strict=True):
@@ -302,26 +305,32 @@ def make_base(config: BaseConfig, folder: Path) -> None:
         for optimizer in optimizers:
             optimizer.step()
 
-        recent.append((total, count))
         if rank > 0:
             continue
-        spent = seconds + time.monotonic() - began
-        if (step + 1) % 25 == 0 or step + 1 == steps:
+        recent.append((total, count))
+        spent = time.monotonic() - began
+        if has_row(step + 1, steps):
             mean = sum(t for t, _ in recent) / sum(n for _, n in recent)
             log.write({"step": step + 1, "tokens": (step + 1) * config.batch_tokens, "loss": round(mean, 5),
                        "seconds": round(spent, 1)})  # fmt: skip
             recent.clear()
         if time.monotonic() - saved_at > 60 * config.save_minutes or step + 1 == steps:
             saved_at = time.monotonic()
-            buffer = io.BytesIO()
-            torch.save({"model": model.state_dict(), "optimizers": [o.state_dict() for o in optimizers],
-                        "step": step + 1, "seconds": spent, "recent": recent}, buffer)  # fmt: skip
-            atomic_write_bytes(checkpoint, buffer.getvalue())
+            save_checkpoint(checkpoint, {
+                "model": model.state_dict(), "optimizers": [o.state_dict() for o in optimizers],
+                "step": step + 1, "seconds": spent, "recent": recent,
+            })  # fmt: skip
             save(model, tokenizer, folder / "model")
     if rank == 0:
+        save(model, tokenizer, folder / "model")  # again: a kill may have come in the middle of the last time
         finish(config, folder, spent)
     together.wait_for_everyone()
     together.end_training()
+
+
+def has_row(step: int, steps: int) -> bool:
+    """Whether there is a row of metrics after ``step`` of ``steps`` steps."""
+    return step % 25 == 0 or step == steps
 
 
 def finish(config: BaseConfig, folder: Path, seconds: float) -> None:
@@ -330,7 +339,7 @@ def finish(config: BaseConfig, folder: Path, seconds: float) -> None:
     measures = {
         "parameters": sum(p.numel() for p in policy.model.parameters()),
         "hours": round(seconds / 3600, 2),
-        "loss": float(MetricsLog(folder / "metrics.csv", resume_step=10**9).rows()[-1]["loss"]),
+        "loss": MetricsLog(folder / "metrics.csv", resume_step=10**9).numbers()[-1]["loss"],
         "demonstrator": demonstrator_accuracy(config),
     }
     for name, temperature in (("sampled", 1.0), ("greedy", 0.0)):

@@ -39,6 +39,8 @@ from uma_lib.ledger import SIZES, SPLITS, Question, Stream
 from uma_lib.ledger.testsets import first_streams
 from uma_lib.paths import BASE, REPO
 from uma_lib.policy import Policy, Rollout
+from uma_lib.processes import one_writer
+from uma_lib.resume import model_inputs
 from uma_lib.retrieval import Encoder, MiniLM
 from uma_lib.reward import score
 from uma_lib.rollout import Context, Tokens, roll_out
@@ -48,7 +50,6 @@ from uma_lib.runs import (
     atomic_write_json,
     atomic_write_text,
     bounded,
-    hashes,
     model_folder,
     read_json,
     read_text,
@@ -340,18 +341,20 @@ def chance(rows: Sequence[Row], size: str, revisions: float = 0.0) -> list[Row]:
 def run(config: EvaluationConfig, out: Path) -> dict[str, Any]:
     """Evaluate into the folder ``out``, or continue there; returns the summary.
 
-    Raises RunError for a folder that holds an evaluation with other parameters or of other weights, for
+    Raises RunError for a folder that holds an evaluation with other parameters or of other models, for
     models that cannot be loaded, and for files that cannot be written.
     """
+    with one_writer(out):
+        return _run(config, Path(out))
+
+
+def _run(config: EvaluationConfig, out: Path) -> dict[str, Any]:
     folder, summary_path = Run(out), out / "summary.json"
-    folders = evaluated_models(config)
-    weights = {name: hashes(sorted(place.glob("*.safetensors"))) for name, place in folders.items()}
-    folder.start(asdict(config) | {"weights": {name: [*found.values()] for name, found in weights.items()}})
+    folder.start(asdict(config), evaluation_inputs(config))
     if folder.complete:
         return read_json(summary_path)
 
-    of_agent = dict.fromkeys(AGENTS, [config.model]) | {"uma_rl": config.trained}
-    of_agent |= {"demonstrator": [None], "oracle": [None]}
+    folders, of_agent = evaluated_models(config), models_of_agents(config)
     parts = [
         (agent, seed, name, horizon, count)
         for agent in AGENTS  # those of one model after each other
@@ -379,7 +382,8 @@ def run(config: EvaluationConfig, out: Path) -> dict[str, Any]:
                     agent, streams, config, policy=policy, encode=encode, seed=seed, progress=progress
                 )
                 atomic_write_text(path, _csv(found))
-            rows += _read_part(path)  # always from the file, so that a continued evaluation sees the same
+            # always from the file, so that a continued evaluation sees the same
+            rows += _part(path, horizon, count)
 
     atomic_write_text(out / "answers.csv", _csv(rows))
     summary = {"smoke": config.smoke, "config": asdict(config), **summarize(rows)}
@@ -387,6 +391,19 @@ def run(config: EvaluationConfig, out: Path) -> dict[str, Any]:
     atomic_write_json(summary_path, summary)
     folder.close(folders.values(), seed=config.seed)
     return read_json(summary_path)
+
+
+def models_of_agents(config: EvaluationConfig) -> dict[str, tuple[str | None, ...]]:
+    """The models that each agent plays with, one a checkpoint; None for an agent without one."""
+    of_agent: dict[str, tuple[str | None, ...]] = dict.fromkeys(AGENTS, (config.model,))
+    return of_agent | {"uma_rl": config.trained, "demonstrator": (None,), "oracle": (None,)}
+
+
+def evaluation_inputs(config: EvaluationConfig) -> dict[str, str]:
+    """What the models that take part are made of (`model_inputs`)."""
+    of_agent = models_of_agents(config)
+    names = dict.fromkeys(name for agent in AGENTS if agent in config.agents for name in of_agent[agent])
+    return {file: found for name in names if name is not None for file, found in model_inputs(name).items()}
 
 
 def evaluated_models(config: EvaluationConfig) -> dict[str, Path]:
@@ -406,6 +423,14 @@ def _csv(rows: Sequence[Row]) -> str:
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
+
+
+def _part(path: Path, horizon: int, streams: int) -> list[Row]:
+    """The rows of one part, which must be all of it."""
+    rows = _read_part(path)
+    if {row["horizon"] for row in rows} != {horizon} or len({row["stream"] for row in rows}) != streams:
+        raise RunError(f"{path}: not the whole part of an evaluation; delete the file and run again")
+    return rows
 
 
 def _read_part(path: Path) -> list[Row]:

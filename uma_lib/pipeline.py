@@ -34,6 +34,7 @@ import re
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -41,6 +42,7 @@ from typing import Any
 
 import nbformat
 import papermill
+from jupyter_core.utils import ensure_event_loop
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 from papermill.exceptions import PapermillExecutionError
@@ -48,6 +50,7 @@ from tqdm import tqdm
 
 from uma_lib.ledger.files import check_shape, short
 from uma_lib.paths import DATA, NOTEBOOKS, PACKAGE
+from uma_lib.processes import one_writer
 from uma_lib.runs import (
     RunError,
     atomic_write_json,
@@ -82,6 +85,11 @@ def run_pipeline(parameters: Path, out: Path, *, notebooks: Path = NOTEBOOKS, st
     """
     out = Path(out).resolve()
     plan = check_parameters(Path(parameters), notebooks, out)
+    with one_writer(out):
+        return _run(plan, Path(parameters), out, stream)
+
+
+def _run(plan: dict[Path, dict[str, Any]], parameters: Path, out: Path, stream: bool) -> Path:
     state_path, manifest_path = out / "pipeline.json", out / "manifest.json"
     state = {"started": datetime.now(UTC).isoformat(timespec="seconds"), "notebooks": {}}
     if state_path.exists():
@@ -117,7 +125,7 @@ def run_pipeline(parameters: Path, out: Path, *, notebooks: Path = NOTEBOOKS, st
             bar.set_postfix_str("")
 
     if not manifest_path.exists():
-        inputs = [Path(parameters), *_files_of(Path(parameters)), DATA, *plan]
+        inputs = [parameters, *_files_of(parameters), DATA, *plan]
         facts = {path.stem: done[path.stem] | {"sha256": sha256(out / path.name)} for path in plan}
         started = datetime.fromisoformat(state["started"])
         atomic_write_json(manifest_path, manifest(started, inputs, notebooks=facts))
@@ -301,18 +309,26 @@ def _run_checks(plan: Mapping[Path, dict[str, Any]]) -> None:
 
 
 def _execute(notebook: Path, executed: Path, values: dict[str, Any], progress: _Progress) -> None:
+    def execute() -> None:
+        try:
+            papermill.execute_notebook(
+                notebook,
+                executed,
+                values,
+                kernel_name="python3",  # the kernel of the environment this runs in
+                cwd=notebook.parent,
+                progress_bar=False,
+                stdout_file=progress,
+                stderr_file=progress,
+            )
+        finally:
+            ensure_event_loop().close()  # of this thread
+
     try:
         executed.parent.mkdir(parents=True, exist_ok=True)
-        papermill.execute_notebook(
-            notebook,
-            executed,
-            values,
-            kernel_name="python3",  # the kernel of the environment this runs in
-            cwd=notebook.parent,
-            progress_bar=False,
-            stdout_file=progress,
-            stderr_file=progress,
-        )
+        # in the main thread papermill would take over Ctrl-C, which ends a command in its own way (`processes`)
+        with ThreadPoolExecutor(1) as aside:
+            aside.submit(execute).result()
     except PapermillExecutionError as error:
         message = (error.evalue.splitlines() or [""])[0]
         raise RunError(

@@ -24,12 +24,13 @@ from typing import Any
 
 from uma_lib import evaluation
 from uma_lib.analysis import amounts_in
-from uma_lib.evaluation import EvaluationConfig, Row, accuracy_of, evaluated_models, read_answers
+from uma_lib.evaluation import EvaluationConfig, Row, accuracy_of, evaluated_models, evaluation_inputs, read_answers
 from uma_lib.ledger import Event, Ledger, Question, Session, Stream
 from uma_lib.ledger.questions import answer
 from uma_lib.ledger.state import PURCHASES, REVISIONS
 from uma_lib.ledger.testsets import first_streams
 from uma_lib.policy import Policy
+from uma_lib.processes import one_writer
 from uma_lib.reward import score
 from uma_lib.rollout import Context, Trajectory, roll_out
 from uma_lib.runs import Run, atomic_write_json
@@ -210,8 +211,13 @@ def trajectory_fates(stream: Stream, trajectory: Trajectory) -> Iterator[tuple[s
 
 def run(config: RevisionsConfig, out: Path) -> dict[str, Any]:
     """Evaluate at every rate into folders below ``out``, or continue there; returns the results."""
+    with one_writer(out):
+        return _run(config, Path(out))
+
+
+def _run(config: RevisionsConfig, out: Path) -> dict[str, Any]:
     folder = Run(out)
-    folder.start(asdict(config))
+    folder.start(asdict(config), evaluation_inputs(config))
     if folder.complete:
         return folder.results()
     accuracy, outcomes = [], []

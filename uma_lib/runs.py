@@ -1,8 +1,8 @@
 """Runs to be trusted: checked parameters, atomic files, a log that survives a kill, a manifest written last.
 
-A run is one folder: `params.json` (written at the start), `metrics.csv`, `results.json`, and `manifest.json`,
-whose presence means that the run is complete. Everything that a user can put right raises `RunError` with one
-line saying what to change; entry points print that line and nothing else.
+A run is one folder: `params.json` and `inputs.json` (written at the start), `metrics.csv`, `results.json`, and
+`manifest.json`, whose presence means that the run is complete. Everything that a user can put right raises `RunError`
+with one line saying what to change; entry points print that line and nothing else.
 
 This module knows nothing about models: it imports no torch.
 """
@@ -17,22 +17,18 @@ import json
 import math
 import os
 import platform
+import re
 import subprocess
 import types
 import typing
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import yaml
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
 
 from uma_lib.paths import REPO
 
@@ -234,6 +230,43 @@ def read_json(path: Path) -> Any:
         raise RunError(f"{path}: not valid JSON (nested too deeply); restore or delete the file") from error
 
 
+_unfinished: set[Path] = set()  # temporary files that this process is writing
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary name beside ``path``, renamed to it at the end: the file is there as a whole or not at all.
+
+    The folder is made if need be. A process that is killed leaves the temporary file behind; the next one that
+    writes there clears it (`processes.clear_temporaries`).
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _unfinished.add(temporary)
+        yield temporary
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())  # the content must be on disk before the name points to it
+        os.replace(temporary, path)
+    except OSError as error:
+        raise file_error(error, path, "write") from error
+    finally:
+        _discard(temporary)  # nothing is left after success; after a failure its own error matters more
+
+
+def discard_unfinished() -> None:
+    """Remove the temporary files that this process is writing, because it ends at once."""
+    for temporary in list(_unfinished):
+        _discard(temporary)
+
+
+def _discard(temporary: Path) -> None:
+    with suppress(OSError):
+        temporary.unlink()
+    _unfinished.discard(temporary)
+
+
 def atomic_write_bytes(path: Path, data: bytes) -> None:
     """Replace the file at `path` as a whole: whatever happens, it holds the old content or the new.
 
@@ -241,20 +274,8 @@ def atomic_write_bytes(path: Path, data: bytes) -> None:
     (`torch.save` into a `BytesIO`), so that a full disk shows as one clear line, not as a failure inside a
     library.
     """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())  # the content must be on disk before the name points to it
-        os.replace(temporary, path)
-    except OSError as error:
-        raise file_error(error, path, "write") from error
-    finally:
-        with suppress(OSError):  # nothing is left after success; after a failure its own error matters more
-            temporary.unlink()
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        file.write(data)
 
 
 def atomic_write_text(path: Path, text: str) -> None:
@@ -315,32 +336,61 @@ class MetricsLog:
 
     `MetricsLog(path)` starts an empty log. `MetricsLog(path, resume_step=n)` continues one: rows beyond
     step n are dropped, since they will be computed again, and so is a last line that a kill left
-    half-written. A column that first appears in a later row is added to the header; rows without it stay
-    empty there.
+    half-written. ``steps`` names the steps up to n whose rows must be there, each once. A column that first
+    appears in a later row is added to the header; rows without it stay empty there.
+
+    `RunError` names the file, and the line and column where one is damaged.
     """
 
-    def __init__(self, path: Path, resume_step: int | None = None) -> None:
+    def __init__(self, path: Path, resume_step: int | None = None, steps: Iterable[int] | None = None) -> None:
         self.path = Path(path)
         self.columns: list[str] = []
         rows: list[dict[str, str]] = []
         if resume_step is not None and self.path.exists():
             rows = [row for row in self.rows() if int(row["step"]) <= resume_step]
-        elif resume_step:
-            raise RunError(f"{self.path}: is missing, though the run has come to step {resume_step}; restore the file, "
-                           "or delete the run's folder to start anew")  # fmt: skip
-        if len({row["step"] for row in rows}) < len(rows):
-            raise RunError(f"{self.path}: holds a step twice; restore the file")
         self.columns = list(rows[0]) if rows else []
+        wanted, held = list(steps or []), [int(row["step"]) for row in rows]
+        if missing := sorted(set(wanted) - set(held)):
+            where = f"has no row of step {missing[0]}" if self.path.exists() else "is not there"
+            raise RunError(
+                f"{self.path} {where}, but the run is at step {resume_step}; restore the file, or delete the folder "
+                "of the run to start anew"
+            )
         self._rewrite(rows)
 
     def rows(self) -> list[dict[str, str]]:
         """The complete rows, as text; an empty field means that the row had no such metric."""
         complete, newline, _half_written = read_text(self.path).rpartition("\n")
-        rows = list(csv.DictReader(io.StringIO(complete + newline)))
+        try:
+            rows = list(csv.DictReader(io.StringIO(complete + newline)))
+        except csv.Error as error:
+            raise RunError(f"{self.path}: not a table ({error}); restore the file") from error
+        last = -1
         for number, row in enumerate(rows, start=2):
-            if None in row or None in row.values() or not (row.get("step") or "").isdecimal():
+            step = row.get("step") or ""
+            if None in row or None in row.values() or not re.fullmatch("[0-9]{1,15}", step):
                 raise RunError(f"{self.path}, line {number}: not a row of metrics; restore the file")
+            if int(step) <= last:
+                raise RunError(f"{self.path}, line {number}: step {step} stands after step {last}; restore the file")
+            last = int(step)
         return rows
+
+    def numbers(self) -> list[dict[str, float | None]]:
+        """The complete rows as numbers; None where the row had no such metric."""
+
+        def number(line: int, column: str, text: str) -> float | None:
+            try:
+                value = float(text) if text else None
+            except ValueError:
+                value = math.nan
+            if value is not None and not math.isfinite(value):
+                raise RunError(f"{self.path}, line {line}, column {column}: {text!r} is no number; restore the file")
+            return value
+
+        return [
+            {column: number(line, column, text) for column, text in row.items()}
+            for line, row in enumerate(self.rows(), start=2)
+        ]
 
     def write(self, row: Mapping[str, Scalar]) -> None:
         """Append one row; it must hold an int `step`. None is written as an empty field."""
@@ -380,62 +430,6 @@ class MetricsLog:
         return text.getvalue()
 
 
-# --- one writer a folder --------------------------------------------------------------------------
-
-_held: dict[Path, int] = {}  # open lock files of this process; the system frees them when it ends, however it ends
-
-
-def hold(folder: Path) -> None:
-    """Make this process the only writer of a run's folder, until it ends; again and again is the same as once.
-
-    Also clears what killed writers left behind there: temporary files. Raises `RunError` that names the other process
-    where there is one. Without file locks (Windows) nothing is locked.
-    """
-    path = Path(folder).resolve() / ".lock"
-    if fcntl is None or path in _held:
-        return
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise file_error(error, path, "write") from error
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.truncate(file, 0)
-        since = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
-        os.write(file, f"process {os.getpid()} on {platform.node()} since {since}".encode())
-    except BlockingIOError:
-        other = os.read(file, 200).decode("utf-8", "replace") or "its name is not known"
-        os.close(file)
-        raise RunError(
-            f"{folder}: another process writes there ({other}); wait for it, end it, or choose another folder"
-        ) from None
-    except OSError as error:  # a full disk, or a file system without locks
-        os.close(file)
-        raise file_error(error, path, "write") from error
-    _held[path] = file
-    clear_temporary(path.parent.rglob(".*.tmp"))
-
-
-def clear_temporary(files: Iterable[Path]) -> None:
-    """Delete temporary files ``.NAME.PID.tmp`` whose process is gone."""
-    for file in files:
-        pid = file.name.split(".")[-2]
-        if pid.isdecimal() and not _alive(int(pid)):
-            with suppress(OSError):
-                file.unlink()
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:  # somebody else's
-        return True
-    return True
-
-
 # --- run folders ----------------------------------------------------------------------------------
 
 
@@ -452,6 +446,7 @@ class Run:
     def __init__(self, folder: Path) -> None:
         self.folder = Path(folder)
         self.params_path = self.folder / "params.json"
+        self.inputs_path = self.folder / "inputs.json"
         self.metrics_path = self.folder / "metrics.csv"
         self.results_path = self.folder / "results.json"
         self.manifest_path = self.folder / "manifest.json"
@@ -461,18 +456,30 @@ class Run:
         """Whether the run went to its end."""
         return self.manifest_path.exists()
 
-    def start(self, params: Mapping[str, Any]) -> None:
-        """Begin or continue the run with these parameters; a folder made with other parameters is refused."""
-        if not self.complete:
-            hold(self.folder)
+    def start(self, params: Mapping[str, Any], inputs: Mapping[str, Scalar] | None = None) -> None:
+        """Begin or continue the run; a folder made with other parameters or from other inputs is refused.
+
+        inputs: what else the results depend on, such as the SHA-256 of each file of a model, by name.
+        """
         wanted = json.loads(json.dumps(dict(params)))  # as they will be read back: tuples are lists
+        inputs = dict(inputs or {})
+        if not self.params_path.exists():
+            for name in ("checkpoint.pt", "metrics.csv", "parts", "results.json", "manifest.json"):
+                if (self.folder / name).exists():
+                    raise RunError(
+                        f"{self.folder / name}: no params.json beside it says how it was made; restore that file, or "
+                        "delete it to start anew"
+                    )
         # a run that was refused before it did anything has left no more than its parameters: they may be corrected
         if not self.params_path.exists() or not self._begun():
-            atomic_write_json(self.params_path, wanted)
+            atomic_write_json(self.inputs_path, inputs)
+            atomic_write_json(self.params_path, wanted)  # the last one: now the run has begun
             return
         held = read_json(self.params_path)
+        if not isinstance(held, dict):
+            raise RunError(f"{self.params_path}: not the parameters of a run; restore the file")
 
-        def shown(values: dict[str, Any], name: str) -> str:
+        def shown(values: Mapping[str, Any], name: str) -> str:
             return repr(values[name]) if name in values else "not set"
 
         different = [
@@ -480,16 +487,26 @@ class Run:
             for name in dict.fromkeys([*held, *wanted])
             if shown(held, name) != shown(wanted, name)
         ]
+        advice = "choose another folder, or delete this one to start anew"
         if different:
-            raise RunError(
-                f"{self.folder} holds a run with other parameters ({'; '.join(different)}); "
-                "choose another folder, or delete this one to start anew"
+            raise RunError(f"{self.folder} holds a run with other parameters ({'; '.join(different)}); {advice}")
+        read = read_json(self.inputs_path)
+        if not isinstance(read, dict):
+            raise RunError(f"{self.inputs_path}: not the inputs of a run; restore the file")
+        changed = [name for name in dict.fromkeys([*read, *inputs]) if shown(read, name) != shown(inputs, name)]
+        if changed:
+            what = ", ".join(
+                f"{name} is {read[name]} there and {inputs[name]} here"
+                if isinstance(inputs.get(name), int) and name in read
+                else f"{name} has changed since"
+                for name in changed
             )
+            raise RunError(f"{self.folder} holds a run on other inputs ({what}); {advice}")
 
     def _begun(self) -> bool:
-        """Whether anything but the parameters, empty files and hidden ones is there."""
+        """Whether anything but parameters, inputs, empty files and hidden ones is there."""
         files = (file for file in self.folder.rglob("*") if file.is_file() and not file.name.startswith("."))
-        return any(file != self.params_path and file.stat().st_size for file in files)
+        return any(file not in (self.params_path, self.inputs_path) and file.stat().st_size for file in files)
 
     def finish(self, results: Any, *, device: str, seed: int, inputs: Iterable[Path] = ()) -> None:
         """Write the results, then the manifest, after `start`; `inputs`: files or folders the run read."""
@@ -532,15 +549,6 @@ def hashes(paths: Iterable[Path]) -> dict[str, str]:
         for file in (file.resolve() for file in files if not file.is_dir()):
             found[str(file.relative_to(REPO)) if file.is_relative_to(REPO) else file.name] = sha256(file)
     return found
-
-
-def same_inputs(held: Mapping[str, str], found: Mapping[str, str], folder: Path) -> None:
-    """Refuse to continue a run whose input files (`hashes`) are not those that it began with."""
-    changed = [name for name in dict.fromkeys([*held, *found]) if held.get(name) != found.get(name)]
-    if changed:
-        raise RunError(
-            f"{folder}: {', '.join(changed[:3])} changed since the run began; restore it, or choose another folder"
-        )
 
 
 def git_state() -> dict[str, str | bool | None]:

@@ -16,7 +16,6 @@ their tokens out of the mean.
 
 from __future__ import annotations
 
-import io
 import math
 import random
 import time
@@ -30,23 +29,14 @@ from accelerate import PartialState
 from accelerate.utils import gather_object
 from tqdm import tqdm
 
-from uma_lib.distributed import accelerator, sum_gradients
+from uma_lib.distributed import accelerator, sum_gradients, writer
 from uma_lib.environment import Limits
 from uma_lib.ledger import SIZES, Stream
 from uma_lib.policy import Policy, adapter_config, token_logprobs
+from uma_lib.resume import model_inputs, reading, save_checkpoint
 from uma_lib.reward import group_advantages, question_reward, tool_reward, trajectory_return
 from uma_lib.rollout import Context, Tokens, check_room, held_out_contexts, roll_out
-from uma_lib.runs import (
-    MetricsLog,
-    Run,
-    RunError,
-    atomic_write_bytes,
-    bounded,
-    hashes,
-    model_folder,
-    same_inputs,
-    unknown,
-)
+from uma_lib.runs import MetricsLog, Run, RunError, bounded, model_folder, unknown
 
 
 @dataclass(frozen=True)
@@ -275,20 +265,24 @@ class Trainer:
         self.params = [p for p in self.policy.model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(self.params, config.lr, (0.9, config.adam_beta2), weight_decay=0.0)
         self.checkpoint = folder / "checkpoint.pt"
-        self.base_folder = model_folder(config.base)
-        self.inputs = hashes([self.base_folder] if self.base_folder else [])  # of a model on the hub none
         self.step, self.seconds = 0, 0.0
         self.held_out = held_out_contexts(config.size, config.eval_sessions, config.eval_streams)
 
     def train(self) -> dict:
         """Train to the end and return the results, which are also written beside the manifest."""
-        if self.rank == 0:
-            self.run.start(asdict(self.config))  # refuses a folder of another run
-        if self.run.complete:
+        if self.rank == 0:  # refuses a folder of another run
+            self.run.start(asdict(self.config), {"processes": self.world} | model_inputs(self.config.base))
+        complete = self.run.complete
+        if not complete:
+            self._resume()
+        self.accelerator.wait_for_everyone()  # all have read the folder before one writes to it
+        if complete:
             return self.run.results()
-        self._resume()
-        # a run without a checkpoint starts its log anew, too
-        log = MetricsLog(self.run.metrics_path, self.step or None) if self.rank == 0 else None
+        log = None
+        if self.rank == 0:  # before the first checkpoint nothing is kept; later, a row for every step
+            resumed = {"resume_step": self.step, "steps": range(self.step + 1)} if self.step else {}
+            log = MetricsLog(self.run.metrics_path, **resumed)
+            log.numbers()  # refuses a damaged file before it is trained on
         began = time.monotonic() - self.seconds
         if self.step == 0:
             accuracy = self.evaluate()
@@ -311,9 +305,8 @@ class Trainer:
         results = {"steps": self.step, "seconds": round(self.seconds, 1)}
         if self.rank == 0:
             self.export(self.run.folder / "model")
-            results["eval_accuracy"] = [float(r["eval_accuracy"]) for r in log.rows() if r["eval_accuracy"]]
-            inputs = [self.base_folder] if self.base_folder else []
-            self.run.finish(results, device=str(self.accelerator.device), seed=self.config.seed, inputs=inputs)
+            results["eval_accuracy"] = [r["eval_accuracy"] for r in log.numbers() if r["eval_accuracy"] is not None]
+            self.run.finish(results, device=str(self.accelerator.device), seed=self.config.seed)
         self.accelerator.wait_for_everyone()
         return results
 
@@ -404,35 +397,31 @@ class Trainer:
     def _save(self) -> None:
         if self.rank > 0:
             return
-        buffer = io.BytesIO()
-        weights = {n: p.detach().cpu() for n, p in self.policy.model.named_parameters() if p.requires_grad}
+        weights = {n: p.detach().cpu() for n, p in self._trained().items()}
         state = {
             "weights": weights,
             "optimizer": self.optimizer.state_dict(),
             "step": self.step,
             "seconds": self.seconds,
-            "inputs": self.inputs,
         }
-        torch.save(state, buffer)
-        atomic_write_bytes(self.checkpoint, buffer.getvalue())
+        save_checkpoint(self.checkpoint, state)
 
     def _resume(self) -> None:
         if not self.checkpoint.exists():
             return
-        try:
+        with reading(self.checkpoint):
             state = torch.load(self.checkpoint, weights_only=True, map_location="cpu")
-            same_inputs(state["inputs"], self.inputs, self.run.folder)
-            named = dict(self.policy.model.named_parameters())
+            named = self._trained()
+            if set(state["weights"]) != set(named):
+                raise ValueError("weights of another model")
             with torch.no_grad():
                 for name, weight in state["weights"].items():
                     named[name].copy_(weight)
             self.optimizer.load_state_dict(state["optimizer"])
-        except RunError:
-            raise
-        except Exception as error:  # torch raises many kinds for a damaged file
-            reason = str(error).splitlines()[0]
-            raise RunError(f"cannot read {self.checkpoint} ({reason}): delete it to start the run anew") from error
-        self.step, self.seconds = state["step"], state["seconds"]
+            self.step, self.seconds = int(state["step"]), float(state["seconds"])
+
+    def _trained(self) -> dict[str, torch.nn.Parameter]:
+        return {n: p for n, p in self.policy.model.named_parameters() if p.requires_grad}
 
     def export(self, folder: Path) -> None:
         """Write the policy (with LoRA: the adapter) as fp16 safetensors, and the tokenizer."""
@@ -448,4 +437,5 @@ class Trainer:
 
 def train(config: TrainingConfig, folder: Path) -> dict:
     """Run or continue one training run; see `Trainer`."""
-    return Trainer(config, Path(folder)).train()
+    with writer(folder):
+        return Trainer(config, Path(folder)).train()

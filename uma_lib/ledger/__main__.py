@@ -10,7 +10,13 @@ card      write the data card
 
 from __future__ import annotations
 
+if __name__ == "__main__":  # before all that takes time to import
+    from uma_lib.processes import end_at_signals
+
+    end_at_signals("uma_lib.ledger")
+
 import argparse
+import glob
 import json
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -23,6 +29,7 @@ from tqdm import tqdm
 from uma_lib.ledger import authors, files, testsets
 from uma_lib.ledger.streams import SIZES, SPLITS, TRACKS, Stream
 from uma_lib.paths import DATA
+from uma_lib.processes import carry_out, clear_temporaries
 from uma_lib.runs import RunError, atomic_write_json, atomic_write_text, check, read_json, unknown
 
 FORMATS = {
@@ -181,12 +188,25 @@ def _stream_options(command: argparse.ArgumentParser, run: Callable, formats: tu
     command.add_argument("--out", type=Path, required=True, metavar="FILE")
 
 
+def kept(arguments: argparse.Namespace) -> str:
+    """What an interrupted command leaves, and how to go on."""
+    if arguments.command == "rewrite":
+        return f"the answers so far are kept in {arguments.cache}; run the same command again to go on"
+    return "no file was changed; run the same command again"
+
+
 def main() -> None:
     arguments = parser().parse_args()
-    try:
+
+    def work() -> None:
+        out = testsets.MANIFEST if arguments.command == "lock" else getattr(arguments, "out", None)
+        if out:
+            clear_temporaries(out.parent, [f".{glob.escape(out.name)}.*.tmp"])
+        if arguments.command == "rewrite":
+            clear_temporaries(arguments.cache)
         arguments.run(arguments)
-    except RunError as error:
-        raise SystemExit(f"uma_lib.ledger: {error}") from None
+
+    carry_out("uma_lib.ledger", work, lambda: kept(arguments))
 
 
 if __name__ == "__main__":

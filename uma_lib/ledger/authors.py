@@ -39,7 +39,6 @@ from uma_lib.ledger.files import (
     from_row,
     is_day,
     read_rows,
-    replacing,
     row,
     same_hash,
     write_rows,
@@ -48,7 +47,7 @@ from uma_lib.ledger.language import CATEGORIES, money, said_scene
 from uma_lib.ledger.questions import Question
 from uma_lib.ledger.state import Event
 from uma_lib.reward import Gold, parse_amount
-from uma_lib.runs import RunError, file_error
+from uma_lib.runs import RunError, file_error, replacing
 
 # our kinds of questions under the authors' names; kinds that only we have keep theirs
 _THEIR_KINDS = {

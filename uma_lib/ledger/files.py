@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -35,7 +34,7 @@ from uma_lib.ledger.questions import ALL_KINDS, Question, answer
 from uma_lib.ledger.state import PURCHASES, REVISIONS, Event, Ledger
 from uma_lib.ledger.streams import SIZES, SPLITS, TRACKS, Session, Stream, name_of
 from uma_lib.reward import Gold
-from uma_lib.runs import RunError, file_error, type_name, unknown
+from uma_lib.runs import RunError, file_error, replacing, type_name, unknown
 
 VERSION = 2  # of the format
 # A row group is written and read at once: enough rows of short streams, not too much text of long ones.
@@ -370,21 +369,3 @@ def _parquet(path: Path) -> Iterator[pq.ParquetFile]:
             raise file_error(error, path, "read") from error
         first = (str(error).splitlines() or [""])[0]
         raise RunError(f"{path}: not a readable parquet file ({first}); copy or make it again") from error
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary name beside ``path``, renamed to it at the end: the file is there as a whole or not at all."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())  # the content must be on disk before the name points to it
-        os.replace(temporary, path)
-    except OSError as error:
-        raise file_error(error, path, "write") from error
-    finally:
-        with suppress(OSError):  # nothing is left after success
-            temporary.unlink()
