@@ -451,7 +451,8 @@ def _set_aside(out: Path, stem: str, names: Iterable[str]) -> None:
             continue  # it was deleted
         except OSError as error:
             raise file_error(error, out / name, "write") from error
-    tqdm.write(f"{stem} starts again; what it had written is in {folder}", file=sys.stderr)
+    told = f"; what it had written is in {folder}" if folder.exists() else ""
+    tqdm.write(f"{stem} starts again{told}", file=sys.stderr)
 
 
 def _digest(value: Any) -> str:
