@@ -23,7 +23,7 @@ from uma_lib.runs import read_json
 # lowest first; a module may import only those before it
 ORDER = """
     paths runs processes server memory tools reward ledger prompts terms retrieval environment demonstrator
-    demonstrations distributed generation policy resume rollout analysis base training baselines evaluation revisions
+    demonstrations distributed generation models policy resume rollout analysis base training baselines evaluation revisions
     results plots pipeline __main__
 """.split()
 MODULES = sorted(

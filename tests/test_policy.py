@@ -458,7 +458,7 @@ def test_an_adapter_is_loaded_with_its_base_and_trained_on(folder: Path, tmp_pat
     weights = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
     weights.popitem()
     save_file(weights, tmp_path / "adapter" / "adapter_model.safetensors")
-    with pytest.raises(RunError, match="does not fit its base"):
+    with pytest.raises(RunError, match="do not fit its base"):
         Policy.load("adapter", device="cpu")
     (tmp_path / "adapter" / "adapter_config.json").write_text("[]")
     with pytest.raises(RunError, match="needs base_model_name_or_path"):

@@ -14,17 +14,15 @@ knows nothing about memory, questions or rewards.
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import jinja2
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
-from uma_lib import prompts
+from uma_lib import models, prompts
 from uma_lib.generation import Ask, Rollout, Slots, Turn, drive
-from uma_lib.runs import RunError, model_folder, read_json
+from uma_lib.runs import RunError
 
 __all__ = ["Ask", "ChatFormat", "Policy", "Rollout", "Turn", "token_logprobs"]
 
@@ -52,7 +50,10 @@ class ChatFormat:
         self._between, _, self._after = rest.partition("@@second@@")
         if one != before + "@@first@@" + self._after:
             raise RunError("the chat template does not render tool results one after the other: use another model")
-        self.end_id = self._encode(before)[0]
+        ids = self._encode(before)
+        if not ids:
+            raise RunError("the chat template has nothing at the end of a turn: use a model with an end token")
+        self.end_id = ids[0]
         end = tokenizer.convert_ids_to_tokens(self.end_id)
         if end not in tokenizer.get_added_vocab():
             raise RunError(f"the chat template ends a turn with ordinary text ({end!r}): use a model with an end token")
@@ -101,9 +102,11 @@ class ChatFormat:
                 messages, tools=tools or None, tokenize=False, add_generation_prompt=True
             )
         # whatever is wrong in a template's own code
-        except (jinja2.TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
+        except (jinja2.TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError,
+                RecursionError, MemoryError) as error:  # fmt: skip
             roles = ", ".join(message["role"] for message in messages)
-            raise RunError(f"the chat template refuses a conversation of {roles}: {error}") from error
+            said = models.one_line(error)
+            raise RunError(f"the chat template refuses a conversation of {roles}: {said}") from error
 
     def _after_turn(self, results: list[str]) -> str:
         messages = [{"role": "user", "content": "@@user@@"}, {"role": "assistant", "content": "@@turn@@"}]
@@ -128,7 +131,10 @@ class Policy:
         self.model = model
         self.tokenizer = tokenizer
         self.chat = ChatFormat(tokenizer)
-        self.context_tokens: int = context_tokens or config.max_position_embeddings  # of a session, at most
+        context = context_tokens or getattr(config, "max_position_embeddings", None)
+        if not isinstance(context, int) or context < 1:
+            raise RunError(f"max_position_embeddings is {context} in the model's configuration: give context_tokens")
+        self.context_tokens = context  # of a session, at most
 
     @classmethod
     def load(
@@ -147,34 +153,7 @@ class Policy:
         if there is one. An adapter's folder is loaded with its base; `trainable` lets the adapter be trained on.
         Raises `RunError` with one line for a missing or damaged model. No pickle and no code of a model is loaded.
         """
-        folder = model_folder(path_or_name)
-        place = folder or path_or_name
-        adapter = adapter_config(folder)
-        if adapter:
-            base = cls.load(adapter["base_model_name_or_path"], dtype=dtype, device=device)
-            model = _with_adapter(base.model, folder, trainable)
-            _check_weights(model, path_or_name)
-            return cls(model.eval(), base.tokenizer, context_tokens)
-        options = {} if gguf_file is None else {"gguf_file": gguf_file}
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False, **options)
-            model, report = AutoModelForCausalLM.from_pretrained(
-                place, dtype=dtype, attn_implementation="sdpa", output_loading_info=True, trust_remote_code=False,
-                **(options or {"use_safetensors": True}),
-            )  # fmt: skip
-        # whatever a damaged file makes of the library
-        except (OSError, ValueError, LookupError, RuntimeError, TypeError, AttributeError, SafetensorError) as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise RunError(f"cannot load the model {path_or_name}: {reason}") from error
-        # transformers would go on with random weights, or without those that its configuration has no place for
-        for what, keys in (("lacks weights", "missing_keys"), ("has weights without a place", "unexpected_keys"),
-                           ("has weights of other shapes", "mismatched_keys")):  # fmt: skip
-            if report[keys]:
-                names = ", ".join(sorted(map(str, report[keys]))[:3])
-                raise RunError(f"the model {path_or_name} {what}: {names}; config.json does not fit the weights")
-        _check_weights(model, path_or_name)
-        if len(tokenizer) > model.get_input_embeddings().weight.shape[0]:
-            raise RunError(f"the model {path_or_name}: the tokenizer has {len(tokenizer)} tokens, more than the model")
+        model, tokenizer = models.load(path_or_name, dtype, gguf_file, trainable)
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         if device == "cpu" and model.num_parameters() < 2e7:
             torch.set_num_threads(1)  # more threads wait for each other longer than they compute
@@ -210,45 +189,6 @@ class Policy:
                 return drive(engine, iter(rollouts), slots, progress)
         finally:
             self.model.train(training)
-
-
-def adapter_config(folder: Path | None) -> dict[str, Any] | None:
-    """The configuration of the LoRA adapter in a folder; None where there is none."""
-    if folder is None or not (folder / "adapter_config.json").exists():
-        return None
-    found = read_json(folder / "adapter_config.json")
-    wanted = {"base_model_name_or_path": str, "r": int}
-    if not isinstance(found, dict) or not all(isinstance(found.get(name), kind) for name, kind in wanted.items()):
-        raise RunError(f"{folder / 'adapter_config.json'}: needs base_model_name_or_path and r; restore the file")
-    return found
-
-
-def _with_adapter(model: torch.nn.Module, folder: Path, trainable: bool) -> torch.nn.Module:
-    from peft import PeftConfig, get_peft_model, set_peft_model_state_dict
-
-    path = folder / "adapter_model.safetensors"
-    try:
-        config = PeftConfig.from_pretrained(folder)
-        config.inference_mode = not trainable
-        model = get_peft_model(model, config)
-        report = set_peft_model_state_dict(model, load_file(path))
-    except (OSError, ValueError, LookupError, RuntimeError, TypeError, SafetensorError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise RunError(f"cannot load the adapter {path}: {reason}") from error
-    missing = [name for name in report.missing_keys if "lora_" in name]
-    if missing or report.unexpected_keys:  # peft would go on with an untrained adapter
-        names = ", ".join([*missing, *report.unexpected_keys][:3])
-        raise RunError(f"the adapter {path} does not fit its base or its configuration: {names}")
-    for parameter in model.parameters():
-        if not trainable:
-            parameter.requires_grad_(False)
-    return model
-
-
-def _check_weights(model: torch.nn.Module, name: str | Path) -> None:
-    for tensor, weight in model.named_parameters():
-        if not torch.isfinite(weight).all():
-            raise RunError(f"the model {name} has weights that are not finite numbers in {tensor}: train it anew")
 
 
 def token_logprobs(

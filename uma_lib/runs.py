@@ -30,7 +30,7 @@ from typing import Any, Literal, TypeVar
 
 import yaml
 
-from uma_lib.paths import REPO
+from uma_lib.paths import REPO, shipped
 
 Scalar = bool | int | float | str | None
 T = TypeVar("T")
@@ -173,8 +173,11 @@ def notebook_parameters(namespace: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def load_parameters(path: Path) -> dict[str, Any]:
-    """Read a YAML file that holds one mapping of names to values; an empty file is an empty mapping."""
-    values = load_yaml(read_text(path), str(path))
+    """Read a YAML file that holds one mapping of names to values; an empty file is an empty mapping.
+
+    Shipped parameter files (`notebooks/params`) are found from any directory.
+    """
+    values = load_yaml(read_text(shipped(path)), str(path))
     if values is None:
         return {}
     if not isinstance(values, dict) or not all(isinstance(name, str) for name in values):
@@ -308,14 +311,27 @@ def model_folder(name: str | Path) -> Path | None:
     >>> model_folder("data/nano").name, model_folder("Qwen/Qwen3-4B-Instruct-2507")
     ('nano', None)
     """
-    path = Path(name).expanduser()
-    for folder in (path, REPO / path):
-        if folder.is_dir():
-            return folder.resolve()
-    first = Path(*path.parts[:1])
-    local = isinstance(name, Path) or str(name).startswith((".", "/", "~")) or len(path.parts) > 2
-    if local or len(path.parts) == 2 and (first.is_dir() or (REPO / first).is_dir() or str(first) in ("data", "runs")):
-        raise RunError(f"no model folder at {name}: make the base model, or give a folder or a hub name")
+    text = str(name)
+    missing = RunError(f"no model folder at {text!r}: make the base model, or give a folder or a hub name")
+    try:
+        path = Path(name).expanduser()
+        if path.is_file():
+            raise RunError(f"{text!r} is a file: give the folder of a model, or a hub name")
+        found = next((folder for folder in (path, REPO / path) if text.strip() and folder.is_dir()), None)
+    except (OSError, RuntimeError) as error:  # a name that is too long, or a home that nobody has
+        raise missing from error
+    if found is not None:
+        return found.resolve()
+    parts = path.parts
+    around = [place / parts[0] for place in (Path(), REPO)] if len(parts) == 2 else []
+    if (
+        isinstance(name, Path)
+        or not re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", text)  # what the hub takes
+        or any(folder.is_dir() for folder in around)
+        or parts[0] in ("data", "runs")
+        or path.suffix in (".gguf", ".safetensors", ".bin", ".json", ".pt")
+    ):
+        raise missing
     return None
 
 
@@ -552,13 +568,21 @@ def hashes(paths: Iterable[Path]) -> dict[str, str]:
 
 
 def git_state() -> dict[str, str | bool | None]:
-    """The revision of the clone and whether files differ from it; None for both outside of git."""
+    """The revision of the clone and whether files differ from it; None for both outside of one.
+
+    A repository that an installed package or a copy of these files happens to lie in is not the project's.
+    """
 
     def git(*arguments: str) -> str:
+        # a hook of another repository sets GIT_DIR
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
         command = ["git", *arguments]
-        return subprocess.run(command, cwd=REPO, check=True, capture_output=True, text=True).stdout.strip()
+        found = subprocess.run(command, cwd=REPO, env=environment, check=True, capture_output=True, text=True)
+        return found.stdout.strip()
 
     try:
-        return {"revision": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
-    except (OSError, subprocess.CalledProcessError):  # no git installed, or not a clone
-        return {"revision": None, "dirty": None}
+        if Path(git("rev-parse", "--show-toplevel")).resolve() == REPO:
+            return {"revision": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
+    except (OSError, subprocess.CalledProcessError):  # no git installed, or no repository
+        pass
+    return {"revision": None, "dirty": None}

@@ -32,18 +32,19 @@ from tqdm import tqdm
 from uma_lib.distributed import accelerator, sum_gradients, writer
 from uma_lib.environment import Limits
 from uma_lib.ledger import SIZES, Stream
-from uma_lib.policy import Policy, adapter_config, token_logprobs
+from uma_lib.models import adapter_config, folder_of, new_adapter
+from uma_lib.policy import Policy, token_logprobs
 from uma_lib.resume import model_inputs, reading, save_checkpoint
 from uma_lib.reward import group_advantages, question_reward, tool_reward, trajectory_return
 from uma_lib.rollout import Context, Tokens, check_room, held_out_contexts, roll_out
-from uma_lib.runs import MetricsLog, Run, RunError, bounded, model_folder, unknown
+from uma_lib.runs import MetricsLog, Run, RunError, bounded, unknown
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
     """One training run. The defaults are the CPU run; ``notebooks/params`` holds the paper's values."""
 
-    base: str = "data/nano"  # model to start from: a folder or a hub name
+    base: str = "data/nano"  # model to start from: a folder or a hub name; an adapter is trained on
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     lora_rank: int = 0  # 0: full fine-tuning
     seed: int = 0
@@ -244,23 +245,18 @@ class Trainer:
         self.rank, self.world = self.accelerator.process_index, self.accelerator.num_processes
         torch.manual_seed(config.seed)  # LoRA's initial weights; sampling has seeds of its own
         device = str(self.accelerator.device)
-        adapter = adapter_config(model_folder(config.base))
+        adapter = adapter_config(folder_of(config.base))
         if adapter and config.lora_rank != adapter["r"]:
             raise RunError(
                 f"base {config.base} is an adapter of rank {adapter['r']} and lora_rank is {config.lora_rank}: set "
                 f"lora_rank={adapter['r']} to train it on, or name its base to begin anew"
             )
         self.policy = Policy.load(config.base, dtype=config.dtype, device=device, trainable=True)
-        check_room(self.policy.chat, config.size, config.limits, config.schema_given)
-        self.reference = None
-        if adapter:
-            pass  # it is trained on; its reference is the plain base
-        elif config.lora_rank:
-            from peft import LoraConfig, get_peft_model
-
-            lora = LoraConfig(r=config.lora_rank, lora_alpha=2 * config.lora_rank, target_modules="all-linear")
-            self.policy.model = get_peft_model(self.policy.model, lora)
-        elif config.beta:
+        check_room(self.policy, config.size, config.limits, config.schema_given)
+        self.reference = None  # with an adapter, trained on or new, it is the model without the adapter
+        if config.lora_rank and not adapter:
+            self.policy.model = new_adapter(self.policy.model, config.lora_rank)
+        elif config.beta and not adapter:
             self.reference = Policy.load(config.base, dtype=config.dtype, device=device).model
         self.params = [p for p in self.policy.model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(self.params, config.lr, (0.9, config.adam_beta2), weight_decay=0.0)
@@ -426,16 +422,18 @@ class Trainer:
     def export(self, folder: Path) -> None:
         """Write the policy (with LoRA: the adapter) as fp16 safetensors, and the tokenizer."""
         model = self.policy.model
-        half = {
-            n: t.half()
-            for n, t in model.state_dict().items()
-            if n != "lm_head.weight" or not model.config.tie_word_embeddings
-        }
-        model.save_pretrained(folder, **({} if self.config.lora_rank else {"state_dict": half}))
+        if self.config.lora_rank:  # left alone, peft would look on the hub whether the base has another embedding
+            model.save_pretrained(folder, save_embedding_layers=False)
+        else:
+            tied = {"lm_head.weight"} if model.config.tie_word_embeddings else set()
+            model.save_pretrained(
+                folder, state_dict={name: t.half() for name, t in model.state_dict().items() if name not in tied}
+            )
         self.policy.tokenizer.save_pretrained(folder)
 
 
 def train(config: TrainingConfig, folder: Path) -> dict:
-    """Run or continue one training run; see `Trainer`."""
+    """Run or continue one training run; see `Trainer`. Nothing is written before all is known to fit."""
+    trainer = Trainer(config, Path(folder))
     with writer(folder):
-        return Trainer(config, Path(folder)).train()
+        return trainer.train()
