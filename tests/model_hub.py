@@ -1,4 +1,4 @@
-"""A hub of models for tests, as far as `huggingface_hub` asks: one model, ``owner/nano``, with files nobody should take."""
+"""A hub of models for tests: it has one, ``owner/nano``, beside whose files lie some that nobody should take."""
 
 from __future__ import annotations
 

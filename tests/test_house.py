@@ -23,8 +23,8 @@ from uma_lib.runs import read_json
 # lowest first; a module may import only those before it
 ORDER = """
     paths runs processes server memory tools reward ledger prompts terms retrieval environment demonstrator
-    demonstrations distributed generation models policy resume rollout analysis base training baselines evaluation revisions
-    results plots pipeline __main__
+    demonstrations distributed generation models policy resume rollout analysis base training baselines evaluation
+    revisions results plots pipeline __main__
 """.split()
 MODULES = sorted(
     {path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__"}

@@ -18,6 +18,7 @@ from uma_lib.policy import ChatFormat, Policy, token_logprobs
 from uma_lib.runs import RunError, check, model_folder, read_json
 from uma_lib.training import TrainingConfig, train
 
+
 @pytest.fixture()
 def hub():
     server = ModelHub()
@@ -168,8 +169,8 @@ def test_pickles_beside_safetensors_are_left_alone(tmp_path: Path) -> None:
 # --- names ----------------------------------------------------------------------------------------------
 
 LOCAL = [  # each means a folder, which is not there
-    "data/nano-rll", "data/none", "runs/mine/model", "runs", "./none", "../none", "/none", "~/none", "~nobody/none", "a/b/c",
-    "none/", "here/none", "tests/none", "none.gguf", "model.safetensors", "C:\\models\\nano", "two words", "", " ",
+    "data/nano-rll", "data/none", "runs/mine/model", "runs", "./none", "../none", "/none", "~/none", "~nobody/none",
+    "a/b/c", "none/", "here/none", "tests/none", "none.gguf", "model.safetensors", "C:\\models\\nano", "two words", "", " ",
     "x" * 300, "a\nb", Path("none"), Path("owner/name"),
 ]  # fmt: skip
 
@@ -260,7 +261,7 @@ def logprobs(policy: Policy) -> torch.Tensor:
         return token_logprobs(policy.model, IDS)
 
 
-def test_an_adapter_notes_a_base_that_is_found_from_anywhere(trained_adapter: Path, tmp_path: Path, monkeypatch) -> None:
+def test_an_adapter_notes_a_base_that_is_found_from_anywhere(trained_adapter: Path, tmp_path, monkeypatch):
     config = read_json(trained_adapter / "model" / "adapter_config.json")
     assert config["base_model_name_or_path"] == "data/nano"
     here = logprobs(Policy.load(trained_adapter / "model", device="cpu"))
@@ -313,7 +314,7 @@ WRONG_ADAPTERS = {
     "fewer modules": (fields("adapter_config.json", target_modules=["q_proj"]), "do not fit its base"),
     "no weights": (gone("adapter_model.safetensors"), "No such file"),
     "weights empty": (content("adapter_model.safetensors", b""), "adapter_model.safetensors is damaged"),
-    "weights cut": (lambda f: os.truncate(f / "adapter_model.safetensors", 5000), "adapter_model.safetensors is damaged"),
+    "weights cut": (lambda f: os.truncate(f / "adapter_model.safetensors", 5000), "model.safetensors is damaged"),
     "a weight less": (
         weights(lambda held: held.pop(LORA_A), "adapter_model.safetensors"), f"do not fit its base .*: {LORA_A}",
     ),
