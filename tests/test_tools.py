@@ -6,8 +6,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from uma_lib.lenient import MAX_DEPTH
 from uma_lib.memory import MemoryBank, Result
-from uma_lib.tools import MAX_DEPTH, SHORTEST_CUT, ToolCall, cut, dispatch, parse_calls, render_call, schema
+from uma_lib.tools import SHORTEST_CUT, ToolCall, cut, dispatch, parse_calls, render_call, schema
 
 ADD = {"key": "a", "value": "1"}
 
@@ -40,7 +41,7 @@ def call(body: str) -> str:
         (call('{"name": "add", "arguments": "{\'key\': \'a\', \'value\': \'1\',}"}'), ADD),
         (call('{"name": "add", "parameters": {"key": "a", "value": "1"}}'), ADD),
         (call('[{"name": "add", "arguments": {"key": "a", "value": "1"}}]'), ADD),
-        (call('{"name": "add", "arguments": {"key": "b", "key": "a", "value": "1"}}'), ADD),
+        (call('{"name": "add", "arguments": {"key": "a", "key": "a", "value": "1"}}'), ADD),
         (call('{name: add, arguments: {key: a, value: "1"}}'), ADD),
         (call('{"name": "add", "arguments": {"key": "a", "value": 12.50}}'), {"key": "a", "value": "12.50"}),
         (call("{'name': 'add', 'arguments': {'key': 'a', 'value': 12.50}}"), {"key": "a", "value": "12.50"}),
@@ -83,8 +84,9 @@ def test_one_call_is_read_whatever_its_form(text, arguments):
         ('{"name": "add", "arguments": {key; "a"}}', "expected ':' after 'key;'"),
         ('{"name": "add", "arguments": {"key": }}', "unexpected '}'"),
         ("[1]", "a call is an object"),
+        ('{"name": "add", "arguments": {"key": "b", "key": "a", "value": "1"}}', "'key' stands twice"),
         ('{"a": ' * 30 + "1" + "}" * 30, f"more than {MAX_DEPTH} levels"),
-        ('{"a": ' * 100_000, f"more than {MAX_DEPTH} levels"),
+        ('{"a": ' * 30_000, f"more than {MAX_DEPTH} levels"),
     ],
 )
 def test_what_cannot_be_read_is_a_typed_error(body, message):
@@ -120,7 +122,6 @@ def test_a_broken_call_does_not_take_the_next_one_along():
         "",
         "The total is \\boxed{12.50}.",
         '{"total": 12.5}',
-        'I would call {"name": "list", "arguments": {}} now.',
     ],
 )
 def test_text_without_calls_stays_text(text):

@@ -4,6 +4,13 @@ A session shows messages and tools, takes one assistant turn at a time as text, 
 lives only inside a session: it starts empty at every chunk and at every question. Errors are observations; they never
 end a session and never raise.
 
+A turn is split into thought, speech and calls by `uma_lib.calls`; thought becomes neither core memory nor answer. What
+looks like a call and could not be read is an error that the model sees, not a final text. Of a turn that was cut, the
+calls that were whole before the cut are run; what was cut off is neither run nor a core memory or an answer. After
+the terminal call of a turn nothing is run: calls that follow it count as calls that failed (error "limit").
+
+The search tools are offered where there is raw text to search. They can be called without: the answer is an error.
+
 It knows nothing of tokens, models or training. The same ``Limits`` serve training and evaluation.
 
 Where it deviates from the paper: ``list`` also takes a key range (see `MemoryBank.list`); a memory session that ends
@@ -54,7 +61,8 @@ class MemoryTools:
     def update_core(self, text: str) -> Result:
         """Replace the core memory and finish with this session.
 
-        text: the new core memory
+        Args:
+            text: the new core memory.
         """
         return self._memory.core.write(text)
 
@@ -69,16 +77,18 @@ class QuestionTools:
     def bm25(self, query: str, top_k: int = 5) -> Result:
         """Search the raw stream by words.
 
-        query: what to look for
-        top_k: how many passages
+        Args:
+            query: what to look for.
+            top_k: how many passages, from 1 to 50.
         """
         return self._search("bm25", query, top_k)
 
     def embedding(self, query: str, top_k: int = 5) -> Result:
         """Search the raw stream by meaning.
 
-        query: what to look for
-        top_k: how many passages
+        Args:
+            query: what to look for.
+            top_k: how many passages, from 1 to 50.
         """
         return self._search("embedding", query, top_k)
 
@@ -93,7 +103,8 @@ class QuestionTools:
     def answer(self, text: str) -> Result:
         """Give the final answer.
 
-        text: the answer alone
+        Args:
+            text: the answer alone.
         """
         return Result(True, text, None)
 
@@ -106,6 +117,7 @@ MEMORY_TOOLS = ("add", "update", "delete", "retrieve", "list", "update_core")
 QUESTION_TOOLS = ("retrieve", "list", "bm25", "embedding", "answer")
 MEMORY_SCHEMAS = [schema(method) for method in _methods(MemoryTools(Memory()), MEMORY_TOOLS).values()]
 QUESTION_SCHEMAS = [schema(method) for method in _methods(QuestionTools(Memory(), None), QUESTION_TOOLS).values()]
+SEARCH_TOOLS = ("bm25", "embedding")  # offered only where raw text is kept
 
 
 class _Session(ABC):
@@ -135,14 +147,16 @@ class _Session(ABC):
         if self.done:
             raise RuntimeError("this session is over: start a new one")
         self.turns += 1
-        content, calls = parse_calls(text)
+        content, calls = parse_calls(text, self._tools.keys(), stopped)
         if not calls:
             self.done = True
             self.finished = stopped and self._final_text(content)
             return None
         results = []
         for number, call in enumerate(calls):
-            if number >= self._limits.calls_per_turn:
+            if self.finished:
+                result = Result.failure("limit", f"not run: {self.terminal} has ended the session")
+            elif number >= self._limits.calls_per_turn:
                 result = Result(False, f"error: at most {self._limits.calls_per_turn} calls a turn", "limit")
             else:
                 result = dispatch(self._tools, call)
@@ -151,7 +165,8 @@ class _Session(ABC):
             if result.ok and call.name == self.terminal:
                 self._terminate(result)
                 self.done = self.finished = True
-                return None
+        if self.finished:
+            return None
         if self.turns >= self._limits.turns or not stopped:
             self.done = True
             return None
@@ -203,11 +218,11 @@ class MemorySession(_Session):
 class QuestionSession(_Session):
     """Phase II: one question is answered from the final memory, which stays as it is.
 
-    ``answer`` is the text of the answer, or None where the session ended without one.
+    With an ``index`` over the raw chunks the model is offered to search them, too. ``answer`` is the text of the
+    answer, or None where the session ended without one.
     """
 
     terminal = "answer"
-    schemas = QUESTION_SCHEMAS
 
     def __init__(
         self,
@@ -219,6 +234,7 @@ class QuestionSession(_Session):
         scenes: bool = False,
     ):
         self.answer: str | None = None
+        self.schemas = [s for s in QUESTION_SCHEMAS if index is not None or s["function"]["name"] not in SEARCH_TOOLS]
         super().__init__(
             prompts.question_session(memory.core.text, question, schema_given, scenes),
             _methods(QuestionTools(memory, index), QUESTION_TOOLS),

@@ -1,6 +1,6 @@
 """Where the things are that the project ships, whatever the current directory.
 
-In a clone they lie beside the package: ``data/``, ``notebooks/``, ``figures/``. An installed package (``pip install .``)
+In a clone they lie beside the package: ``data/``, ``notebooks/``, ``figures/``. An installed package (`pip install .`)
 has ``data/`` and ``notebooks/params/`` inside itself, and nothing is ever written there.
 
 Paths that a user gives are relative to the current directory, and so are the folders that commands write to unless told
