@@ -60,7 +60,7 @@ def test_imports_go_downwards(module: str) -> None:
     assert imported_rooms(module) <= below
 
 
-@pytest.mark.parametrize("module", ["paths", "runs", "server", "memory", "lenient", "calls", "tools", "ledger", "reward"])
+@pytest.mark.parametrize("module", "paths runs server memory lenient calls tools ledger reward".split())
 def test_no_torch(module: str) -> None:
     code = f"import sys, uma_lib.{module}; print({{'torch', 'transformers'}} & set(sys.modules))"
     result = subprocess.run(
