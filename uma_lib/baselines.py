@@ -39,7 +39,7 @@ TOP_K = 20  # passages that RAG ranks
 class Reading:
     """One question answered from raw text."""
 
-    answer: str | None  # None where the turn was cut before its end or says nothing
+    answer: str | None  # None where the turn was cut before its end
     shown: list[str]  # the sessions or passages in the prompt, in stream order
     tokens: Tokens
 
@@ -123,5 +123,5 @@ def _read(
     tokens.wrote(turn.ids, turn.logprobs)
     # a turn that was cut gave no answer, as in a question session; nor does a thought
     _, speech = split_thought(chat.decode(turn.ids))
-    answer = extract_answer(speech) if turn.stopped and speech.strip() else None
+    answer = extract_answer(speech) if turn.stopped else None
     return Reading(answer, in_order(ranked[:count]), tokens)
