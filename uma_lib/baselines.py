@@ -29,6 +29,7 @@ from uma_lib.retrieval import Encoder, RetrievalIndex, split_units
 from uma_lib.reward import extract_answer
 from uma_lib.rollout import Key, Tokens, seed_of
 from uma_lib.runs import RunError
+from uma_lib.tools import split_thought
 
 ANSWER_TOKENS = 256  # kept free for the answer
 TOP_K = 20  # passages that RAG ranks
@@ -120,6 +121,7 @@ def _read(
     room = min(limits.turn_tokens, limits.session_tokens - len(ids))
     turn = yield Ask(ids, True, room, seed_of(*key, "reading", question))
     tokens.wrote(turn.ids, turn.logprobs)
-    # a turn that was cut gave no answer, as in a question session
-    answer = extract_answer(chat.decode(turn.ids)) if turn.stopped else None
+    # a turn that was cut gave no answer, as in a question session; nor does a thought
+    _, speech = split_thought(chat.decode(turn.ids))
+    answer = extract_answer(speech) if turn.stopped else None
     return Reading(answer, in_order(ranked[:count]), tokens)

@@ -159,7 +159,7 @@ class _Session(ABC):
             elif number >= self._limits.calls_per_turn:
                 result = Result(False, f"error: at most {self._limits.calls_per_turn} calls a turn", "limit")
             else:
-                result = dispatch(self._tools, call)
+                result = dispatch(self._tools, call, [tool["function"]["name"] for tool in self.schemas])
             self.calls.append((call, result))
             results.append(cut(result.text, self._limits.result_chars))
             if result.ok and call.name == self.terminal:

@@ -95,6 +95,7 @@ class EvaluationConfig:
     session_tokens: int = 1024  # the budget of a session, as in training
     turn_tokens: int = 768
     core_tokens: int = 128
+    raw_search: bool = False  # question sessions of the memory agents may search the raw chunks
     smoke: bool = False  # marks the results as those of a short trial; figures say so
 
     def __post_init__(self) -> None:
@@ -142,13 +143,13 @@ def evaluate(
 ) -> list[Row]:
     """One agent on some streams: a row (see `COLUMNS`) a question.
 
-    Language-model agents need ``policy``, RAG also ``encode``. ``config`` gives questions, prompts, limits and
-    sampling, not models and streams. ``seed`` is the number of the checkpoint; sampling depends on it, on
-    ``config.seed`` and on the stream.
+    Language-model agents need ``policy``, RAG and raw search also ``encode``. ``config`` gives questions,
+    prompts, limits and sampling, not models and streams. ``seed`` is the number of the checkpoint; sampling
+    depends on it, on ``config.seed`` and on the stream.
     """
     asked = [(stream, stream.questions(config.per_kind)) for stream in streams]
     if agent in ("uma_base", "uma_rl"):
-        return _memory_agent(agent, asked, config, policy, seed, progress)
+        return _memory_agent(agent, asked, config, policy, encode, seed, progress)
     if agent in ("concat", "rag", "question_only"):
         return _reader(agent, asked, config, policy, encode, progress)
     rows = []
@@ -167,12 +168,19 @@ def evaluate(
 
 
 def _memory_agent(
-    agent: str, asked: Asked, config: EvaluationConfig, policy: Policy, seed: int, progress: Progress
+    agent: str,
+    asked: Asked,
+    config: EvaluationConfig,
+    policy: Policy,
+    encode: Encoder | None,
+    seed: int,
+    progress: Progress,
 ) -> list[Row]:
     contexts = [Context(stream.name, stream, questions) for stream, questions in asked]
     roll_out(
         policy, contexts, 1, config.limits, ("evaluation", config.seed, seed), temperature=config.temperature,
         schema_given=config.schema_given, slots=config.slots, progress=progress,
+        encode=encode if config.raw_search else None,
     )  # fmt: skip
     rows = []
     for context in contexts:
@@ -362,7 +370,7 @@ def _run(config: EvaluationConfig, out: Path) -> dict[str, Any]:
         for seed, name in enumerate(of_agent[agent])
         for horizon, count in zip(config.horizons, config.streams, strict=True)
     ]
-    encode = MiniLM() if "rag" in config.agents else None
+    encode = MiniLM() if "rag" in config.agents or config.raw_search else None
     policy, loaded = None, None
     rows: list[Row] = []
     with tqdm(parts, unit="part", mininterval=1, miniters=0) as bar:

@@ -16,6 +16,8 @@ having been made.
 from __future__ import annotations
 
 import json
+import re
+import unicodedata
 from collections.abc import Callable, ItemsView, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -126,8 +128,9 @@ class Diff:
 class MemoryBank:
     """An insertion-ordered key -> value store with unique keys; add, update, delete and retrieve are O(1).
 
-    Keys are stripped of white space around them and are one line of at most `MAX_KEY` characters; values are
-    non-empty and have at most `MAX_VALUE` characters (error "argument" otherwise).
+    Keys are the same if they look the same (see `canonical`); they are one line of at most `MAX_KEY` characters.
+    Capitals count in keys. Values are non-empty and have at most `MAX_VALUE` characters (error "argument"
+    otherwise); they are kept as they are written, in Unicode's composed form (NFC).
 
     >>> bank = MemoryBank()
     >>> bank.add("2024-05-01 Dining", "12.50").text
@@ -157,10 +160,11 @@ class MemoryBank:
             key: name of the entry; must not exist yet.
             value: what to remember.
         """
-        problem = _key_problem("key", key) or _value_problem(value)
+        key, problem = _key("key", key)
+        problem = problem or _value_problem(value)
         if problem is not None:
             return Result.failure("argument", problem)
-        key = key.strip()
+        value = _composed(value)
         if key in self._entries:
             return Result.failure("exists", f"key {key!r} already exists; use update")
         self._entries[key] = value
@@ -177,16 +181,17 @@ class MemoryBank:
             value: the new value.
             new_key: new name of the entry; must not exist yet.
         """
-        problem = _key_problem("key", key) or _value_problem(value)
+        key, problem = _key("key", key)
+        problem = problem or _value_problem(value)
         if problem is None and new_key is not None:
-            problem = _key_problem("new_key", new_key)
+            new_key, problem = _key("new_key", new_key)
         if problem is not None:
             return Result.failure("argument", problem)
-        key = key.strip()
+        value = _composed(value)
         old = self._entries.get(key)
         if old is None:
             return _missing(key)
-        new_key = key if new_key is None else new_key.strip()
+        new_key = key if new_key is None else new_key
         if new_key != key:
             if new_key in self._entries:
                 return Result.failure("exists", f"key {new_key!r} already exists; choose another new_key")
@@ -201,10 +206,9 @@ class MemoryBank:
         Args:
             key: name of the entry; must exist.
         """
-        problem = _key_problem("key", key)
+        key, problem = _key("key", key)
         if problem is not None:
             return Result.failure("argument", problem)
-        key = key.strip()
         old = self._entries.pop(key, None)
         if old is None:
             return _missing(key)
@@ -217,10 +221,9 @@ class MemoryBank:
         Args:
             key: name of the entry; must exist.
         """
-        problem = _key_problem("key", key)
+        key, problem = _key("key", key)
         if problem is not None:
             return Result.failure("argument", problem)
-        key = key.strip()
         value = self._entries.get(key)
         return _missing(key) if value is None else Result(True, value)
 
@@ -229,7 +232,8 @@ class MemoryBank:
 
         O(n). `start` and `end` are our extension of the paper's tool. `end` is compared with as many
         characters of the key as it has, so that end="2024-05-31" includes "2024-05-31 Dining". Line breaks in
-        a value are shown as spaces here, so that a line is an entry; `retrieve` shows them.
+        a value are shown as spaces here, so that a line is an entry; `retrieve` shows them. Filter and bounds are
+        compared in the form of keys (`canonical`), the filter with "ß" like "SS".
 
         Args:
             filter: only keys that contain this text; case is ignored.
@@ -242,11 +246,13 @@ class MemoryBank:
                 return Result.failure("argument", problem)
         entries = self._entries.items()
         if filter is not None:
-            wanted = filter.lower()
-            entries = [entry for entry in entries if wanted in entry[0].lower()]
+            wanted = _folded(canonical(filter))
+            entries = [entry for entry in entries if wanted in _folded(entry[0])]
         if start is not None:
+            start = canonical(start)
             entries = [entry for entry in entries if entry[0] >= start]
         if end is not None:
+            end = canonical(end)
             entries = [entry for entry in entries if entry[0][: len(end)] <= end]
         lines = [f"{key}: {' '.join(value.splitlines())}" for key, value in entries]
         return Result(True, "\n".join(lines) or "(empty)")
@@ -257,7 +263,7 @@ class MemoryBank:
         return len(self._entries)
 
     def __contains__(self, key: object) -> bool:
-        return key in self._entries
+        return isinstance(key, str) and canonical(key) in self._entries
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._entries)
@@ -346,7 +352,8 @@ class MemoryBank:
         """Read a bank that `save` wrote. Its history begins with one add an entry.
 
         Raises:
-            RunError: the file cannot be read, or a line is not an entry; the message names file and line.
+            RunError: the file cannot be read, a line is not an entry, or its key is that of an earlier line; the
+                message names file and line.
         """
         bank = cls()
         # Not splitlines: a value may hold one of the rarer line breaks of Unicode, which JSON does not
@@ -367,6 +374,32 @@ class MemoryBank:
         return bank
 
 
+# What is not seen: soft hyphens, zero-width blanks and joiners, marks of direction, variation selectors.
+_UNSEEN = re.compile("[\u00ad\u034f\u061c\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff]")
+
+
+def canonical(text: str) -> str:
+    """The one form of all keys that look the same.
+
+    Composed characters (NFC), nothing that has no width, one blank for every run of white space of any kind, none
+    around the text.
+
+    >>> canonical("Cafe\\u0301\\u00a0\\u200b  de Flore ") == "Caf\\u00e9 de Flore"
+    True
+    """
+    if not text.isascii():
+        text = _composed(_UNSEEN.sub("", text))
+    return " ".join(text.split())
+
+
+def _composed(text: str) -> str:
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
+
+
+def _folded(text: str) -> str:
+    return text.lower() if text.isascii() else _composed(text.casefold())
+
+
 def _text_problem(name: str, text: object) -> str | None:
     if not isinstance(text, str):
         return f"{name} must be a text"
@@ -378,25 +411,30 @@ def _text_problem(name: str, text: object) -> str | None:
     return None
 
 
-def _key_problem(name: str, key: object) -> str | None:
+def _key(name: str, key: object) -> tuple[str, str | None]:
+    """The canonical form of a key, and what is wrong with it."""
+    if isinstance(key, str) and key.isascii() and key.isprintable():  # as nearly all are
+        key = key.strip() if "  " not in key else canonical(key)
+        if 0 < len(key) <= MAX_KEY:
+            return key, None
     problem = _text_problem(name, key)
+    if problem is None and len(key.strip().splitlines()) > 1:
+        problem = f"{name} must be one line"
     if problem is not None:
-        return problem
-    key = key.strip()
+        return "", problem
+    key = canonical(key)
     if not key:
-        return f"{name} must not be empty"
+        return "", f"{name} must not be empty"
     if len(key) > MAX_KEY:
-        return f"{name} has {len(key)} characters, at most {MAX_KEY}"
-    if len(key.splitlines()) > 1:
-        return f"{name} must be one line"
-    return None
+        return "", f"{name} has {len(key)} characters, at most {MAX_KEY}"
+    return key, None
 
 
 def _value_problem(value: object) -> str | None:
     problem = _text_problem("value", value)
     if problem is not None:
         return problem
-    if not value or value.isspace():
+    if not value or value.isspace() or not (value.isascii() or canonical(value)):
         return "value must not be empty"
     if len(value) > MAX_VALUE:
         return f"value has {len(value)} characters, at most {MAX_VALUE}"

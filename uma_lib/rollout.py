@@ -19,7 +19,7 @@ from uma_lib.environment import Limits, Memory, MemorySession, QuestionSession
 from uma_lib.ledger import Question, Stream
 from uma_lib.memory import CoreMemory
 from uma_lib.policy import Ask, ChatFormat, Policy, Rollout
-from uma_lib.retrieval import RetrievalIndex
+from uma_lib.retrieval import Encoder, RetrievalIndex
 from uma_lib.reward import score
 from uma_lib.runs import RunError
 
@@ -178,6 +178,14 @@ class Context:
         ]
 
 
+def _index(stream: Stream, encode: Encoder) -> RetrievalIndex:
+    """The raw chunks of a stream, to be searched by all its questions."""
+    index = RetrievalIndex(encode)
+    for session in stream:
+        index.add_chunk(session.text)
+    return index
+
+
 def held_out_contexts(size: str, sessions: int, streams: int, split: str = "validation") -> list[Context]:
     """Fixed streams with one question of each kind."""
     made = (Stream(size, split, sessions, index) for index in range(streams))
@@ -195,21 +203,30 @@ def roll_out(
     schema_given: bool = True,
     slots: int = 64,
     progress: Callable[[int, int], None] | None = None,
+    encode: Encoder | None = None,
 ) -> None:
-    """Fill the contexts with ``trajectories`` memory trajectories each and all their question sessions."""
+    """Fill the contexts with ``trajectories`` memory trajectories each and all their question sessions.
+
+    With ``encode`` the question sessions may search the raw chunks of their stream, by words and by meaning.
+    """
     chat = policy.chat
     pairs = [(context, i) for context in contexts for i in range(trajectories)]
     kept = policy.generate(
         (keep_memory(c.stream, chat, limits, (*key, c.name, i), schema_given) for c, i in pairs),
         temperature=temperature, slots=slots, progress=progress,
     )  # fmt: skip
+    indexes = [
+        index
+        for context in contexts
+        for index in [None if encode is None else _index(context.stream, encode)] * trajectories
+    ]
     asked = policy.generate(
         (
             ask_question(
                 trajectory.memory, question.text, chat, limits, (*key, c.name, i), schema_given,
-                scenes=c.stream.size.asks_scenes,
+                index, c.stream.size.asks_scenes,
             )
-            for (c, i), trajectory in zip(pairs, kept, strict=True)
+            for (c, i), trajectory, index in zip(pairs, kept, indexes, strict=True)
             for question in c.questions
         ),
         temperature=temperature, slots=slots, progress=progress,

@@ -12,7 +12,7 @@ from __future__ import annotations
 import inspect
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
@@ -100,8 +100,12 @@ def _described(docstring: str) -> dict[str, str]:
     return described
 
 
-def dispatch(tools: Mapping[str, Callable[..., Result]], call: ToolCall) -> Result:
+def dispatch(
+    tools: Mapping[str, Callable[..., Result]], call: ToolCall, offered: Iterable[str] | None = None
+) -> Result:
     """Run a call. Unknown names and missing, unknown or wrong-typed arguments are errors the model reads.
+
+    An unknown name is answered with those of the tools that are ``offered`` (default: all).
 
     Integers become texts where a text is wanted, and texts such as "3" integers where one is. What a tool
     itself raises is a defect of the program and is not caught.
@@ -116,7 +120,7 @@ def dispatch(tools: Mapping[str, Callable[..., Result]], call: ToolCall) -> Resu
     if call.error is not None:
         return call.error
     if call.name not in tools:
-        known = ", ".join(tools)
+        known = ", ".join(tools if offered is None else offered)
         return Result.failure("unknown_tool", f"unknown tool {call.name[:40]!r}; the tools are {known}")
     method = tools[call.name]
     parameters = {parameter.name: parameter for parameter in _parameters(method)}

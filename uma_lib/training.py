@@ -35,6 +35,7 @@ from uma_lib.ledger import SIZES, Stream
 from uma_lib.models import adapter_config, folder_of, new_adapter
 from uma_lib.policy import Policy, token_logprobs
 from uma_lib.resume import model_inputs, reading, save_checkpoint
+from uma_lib.retrieval import MiniLM
 from uma_lib.reward import group_advantages, question_reward, tool_reward, trajectory_return
 from uma_lib.rollout import Context, Tokens, check_room, held_out_contexts, roll_out
 from uma_lib.runs import MetricsLog, Run, RunError, bounded, unknown
@@ -64,6 +65,7 @@ class TrainingConfig:
     session_tokens: int = 1024
     turn_tokens: int = 768
     core_tokens: int = 128
+    raw_search: bool = False  # question sessions may search the raw chunks
     # reward and advantages
     tool_weight: float = 0.05  # lambda_tool; 0.5 in the paper
     std_floor: float = 0.1  # under a group's standard deviation
@@ -262,6 +264,7 @@ class Trainer:
         self.optimizer = torch.optim.AdamW(self.params, config.lr, (0.9, config.adam_beta2), weight_decay=0.0)
         self.checkpoint = folder / "checkpoint.pt"
         self.step, self.seconds = 0, 0.0
+        self.encode = MiniLM() if config.raw_search else None  # loaded when a model first searches by meaning
         self.held_out = held_out_contexts(config.size, config.eval_sessions, config.eval_streams)
 
     def train(self) -> dict:
@@ -314,6 +317,7 @@ class Trainer:
         roll_out(
             self.policy, contexts, config.trajectories, config.limits, (config.seed, step),
             temperature=config.temperature, schema_given=config.schema_given, slots=config.slots,
+            encode=self.encode,
         )  # fmt: skip
         samples = samples_of(contexts, config)
         rolled = time.monotonic()
@@ -377,6 +381,7 @@ class Trainer:
         roll_out(
             self.policy, contexts, 1, config.limits, (config.seed, "held out"),
             temperature=config.temperature, schema_given=config.schema_given, slots=config.slots,
+            encode=self.encode,
         )  # fmt: skip
         outcomes = [o for c in contexts for o in c.outcomes(0)]
         right, asked = self._sum([sum(outcomes), len(outcomes)])
