@@ -32,9 +32,9 @@ from uma_lib.demonstrator import Demonstrator, Habits
 from uma_lib.distributed import accelerator, sum_gradients
 from uma_lib.paths import PACKAGE
 from uma_lib.policy import ChatFormat, Policy
-from uma_lib.reward import score
 from uma_lib.rollout import held_out_contexts
 from uma_lib.runs import MetricsLog, Run, atomic_write_bytes, atomic_write_json, atomic_write_text
+from uma_lib.scoring import score
 
 END, START, STOP = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 
