@@ -18,9 +18,9 @@ from uma_lib.ledger import Stream
 from uma_lib.ledger.language import said_scene
 from uma_lib.paths import BASE
 from uma_lib.policy import ChatFormat, Policy
-from uma_lib.reward import score
 from uma_lib.rollout import held_out_contexts
 from uma_lib.runs import RunError
+from uma_lib.scoring import score
 
 from .conftest import TINY
 

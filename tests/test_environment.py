@@ -8,7 +8,7 @@ from uma_lib.demonstrator import Demonstrator, Habits
 from uma_lib.environment import Limits, Memory, MemorySession, QuestionSession
 from uma_lib.ledger import Stream
 from uma_lib.memory import CoreMemory
-from uma_lib.reward import score
+from uma_lib.scoring import score
 from uma_lib.tools import render_call
 
 CHUNK = '[2024-05-01] User said, "Paid $12 for coffee."'

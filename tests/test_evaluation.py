@@ -1,5 +1,6 @@
 """Evaluation: rows, intervals, resumption, and what is refused."""
 
+import csv
 import json
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 from scipy import stats
 
 from uma_lib import evaluation, prompts
-from uma_lib.baselines import ANSWER_TOKENS
+from uma_lib.baselines import ANSWER_TOKENS, Reading
 from uma_lib.evaluation import COLUMNS, EvaluationConfig, chance, evaluate, interval, run, summarize
 from uma_lib.ledger import QUESTION_KINDS, Stream
 from uma_lib.policy import Policy
@@ -141,7 +142,7 @@ def test_intervals_without_spread() -> None:
 
 
 def row(agent: str, seed: int, stream: str, kind: str, correct: int, memory: int = 0) -> dict:
-    values = (agent, seed, 2, stream, kind, f"{kind} of {stream}?", "1", "1", correct, 100, 20, memory)
+    values = (agent, seed, 2, stream, kind, f"{kind} of {stream}?", "1", "1", correct, correct, 100, 20, memory)
     return dict(zip(COLUMNS, values, strict=True))
 
 
@@ -167,6 +168,15 @@ def test_summary_of_a_small_table() -> None:
     assert cell["low"] <= 0.5 <= cell["high"]
     assert cells["oracle", "all"]["low"] is None  # one stream
     # 300 tokens twice and 360 twice for six answers
+    assert found["tolerant"] == []
+    rows[1]["tolerant"] = 0 if rows[1]["correct"] else 1
+    rows[2]["tolerant"] = 1
+    assert summarize(rows)["accuracy"] == found["accuracy"]  # the strict figures stay
+    differ = {one["kind"]: one for one in summarize(rows)["tolerant"]}
+    assert set(differ) == {"grand_total", "total_range"}  # all together are as many as before
+    assert differ["grand_total"] == {
+        "agent": "uma_rl", "horizon": 2, "kind": "grand_total", "accuracy": 0.75, "strict": 0.5
+    }  # fmt: skip
     assert found["tokens"] == [{"agent": "uma_rl", "horizon": 2, "prompt": 100.0, "written": 20.0, "memory": 220.0}]
 
 
@@ -260,6 +270,40 @@ def test_another_evaluation_is_refused_in_the_same_folder(models, tmp_path: Path
     with pytest.raises(RunError, match="other inputs .*model.safetensors has changed since"):
         run(check(EvaluationConfig, values), tmp_path / "out")
     assert files(tmp_path / "out") == before
+
+
+def test_what_the_tolerant_reading_sees_is_reported(tiny_policy, monkeypatch) -> None:
+    config = EvaluationConfig(agents=("question_only",), session_tokens=1100, turn_tokens=40)
+    said = "The total is ${}, on 2024-05-01."
+    real = evaluation.concat_question
+
+    def talkative(chunks, question, *settings):
+        reading = yield from real(chunks, question, *settings)
+        gold = next(q.gold for stream in made for q in stream.questions() if q.text == question)
+        return Reading(said.format(gold.values[0]), reading.shown, reading.tokens)
+
+    made = streams(3, 2)
+    monkeypatch.setattr(evaluation, "concat_question", talkative)
+    rows = evaluate("question_only", made, config, policy=tiny_policy)
+    assert not any(row["correct"] for row in rows)
+    found = {one["kind"]: one for one in summarize(rows)["tolerant"]}
+    assert found["grand_total"]["accuracy"] == 1.0 and found["grand_total"]["strict"] == 0.0
+    assert "busiest_dates" not in found  # two dates with words between are no answer
+
+
+def test_a_part_of_an_older_version_is_named(tmp_path: Path) -> None:
+    config = check(EvaluationConfig, {"agents": ["oracle"], "model": "nobody/nothing", **SMALL})
+    run(config, tmp_path)
+    (tmp_path / "manifest.json").unlink()
+    part = tmp_path / "parts" / "oracle-0-1.csv"
+    with part.open(newline="") as file:
+        rows = [{k: v for k, v in row.items() if k != "tolerant"} for row in csv.DictReader(file)]
+    with part.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    with pytest.raises(RunError, match="oracle-0-1.csv: has no column tolerant"):
+        run(config, tmp_path)
 
 
 def test_a_damaged_part_is_named(tmp_path: Path) -> None:

@@ -18,8 +18,8 @@ from uma_lib.ledger import CATEGORIES, TRACKS, Stream, authors, card, files, tes
 from uma_lib.ledger.__main__ import main
 from uma_lib.ledger.files import ROW, canonical, from_row, row, sample, write_rows
 from uma_lib.paths import DATA, RESULTS
-from uma_lib.reward import Gold
 from uma_lib.runs import RunError, read_json
+from uma_lib.scoring import Gold
 
 SAMPLES = [sample(Stream(size, "test", n, 3, TRACKS[track]), per_kind=2)
            for track in TRACKS for size in ("small", "standard", "hard") for n in (1, 6)]  # fmt: skip

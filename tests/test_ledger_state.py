@@ -19,7 +19,7 @@ from uma_lib.ledger import (
 )
 from uma_lib.ledger.questions import _Questioner, answer
 from uma_lib.ledger.state import PURCHASES, REVISIONS
-from uma_lib.reward import score
+from uma_lib.scoring import score
 
 from .test_ledger import BOTH
 

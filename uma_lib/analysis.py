@@ -20,9 +20,9 @@ from uma_lib.environment import Limits
 from uma_lib.ledger import CATEGORIES, SIZES, Question, Session
 from uma_lib.policy import Policy
 from uma_lib.processes import one_writer
-from uma_lib.reward import score
 from uma_lib.rollout import Context, Played, Trajectory, ask_question, held_out_contexts, roll_out
 from uma_lib.runs import atomic_write_json, bounded, unknown
+from uma_lib.scoring import score
 
 _PART = re.compile(r" *([0-9]+(?:\.[0-9]+)?)(?: [^0-9+]+)? *")  # of an entry: "12", "12.50 coffee"
 RANGED = ("category_range", "categories_range", "total_range", "top_category_range", "largest_range")

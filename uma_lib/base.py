@@ -34,9 +34,9 @@ from uma_lib.ledger import SIZES
 from uma_lib.paths import PACKAGE
 from uma_lib.policy import ChatFormat, Policy
 from uma_lib.resume import reading, save_checkpoint
-from uma_lib.reward import score
 from uma_lib.rollout import held_out_contexts
 from uma_lib.runs import MetricsLog, Run, atomic_write_json, atomic_write_text, bounded, unknown
+from uma_lib.scoring import score
 
 END, START, STOP = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 

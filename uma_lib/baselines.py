@@ -26,9 +26,9 @@ from uma_lib import prompts
 from uma_lib.environment import Limits
 from uma_lib.policy import Ask, ChatFormat, Rollout
 from uma_lib.retrieval import Encoder, RetrievalIndex, split_units
-from uma_lib.reward import extract_answer
 from uma_lib.rollout import Key, Tokens, seed_of
 from uma_lib.runs import RunError
+from uma_lib.scoring import extract_answer
 from uma_lib.tools import split_thought
 
 ANSWER_TOKENS = 256  # kept free for the answer

@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from uma_lib import prompts
 from uma_lib.memory import CoreMemory, MemoryBank, Result
 from uma_lib.retrieval import RetrievalIndex
-from uma_lib.reward import extract_answer
+from uma_lib.scoring import extract_answer
 from uma_lib.tools import ToolCall, cut, dispatch, parse_calls, schema
 
 

@@ -6,6 +6,8 @@ doubles nothing. From the parts come ``answers.csv`` (a row a question) and ``su
 
 - ``accuracy``: agent, horizon, kind ("all" or one of the eight), accuracy, its 95 % interval low..high (None
   with fewer than two streams), the accuracy by checkpoint, the numbers of streams, questions and checkpoints;
+- ``tolerant``: agent, horizon, kind, accuracy when answers are read as free text (`tolerant.score_tolerant`), and
+  the strict one, for the cells in which both differ; chat models say more than the value;
 - ``chance``: what the same answer to all questions of a kind would get, the commonest in training streams;
 - ``tokens``: tokens a question in the prompt (tool results included), written, and for building the memory,
   shared by the questions that are asked of it.
@@ -35,14 +37,13 @@ from tqdm import tqdm
 from uma_lib.baselines import Passages, Reading, concat_question, rag_question
 from uma_lib.demonstrator import Demonstrator, Habits
 from uma_lib.environment import Limits
-from uma_lib.ledger import SIZES, SPLITS, Question, Stream
+from uma_lib.ledger import CATEGORIES, SIZES, SPLITS, Question, Stream
 from uma_lib.ledger.testsets import first_streams
 from uma_lib.paths import BASE, REPO
 from uma_lib.policy import Policy, Rollout
 from uma_lib.processes import one_writer
 from uma_lib.resume import model_inputs
 from uma_lib.retrieval import Encoder, MiniLM
-from uma_lib.reward import score
 from uma_lib.rollout import Context, Tokens, roll_out
 from uma_lib.runs import (
     Run,
@@ -54,6 +55,8 @@ from uma_lib.runs import (
     read_json,
     read_text,
 )
+from uma_lib.scoring import score
+from uma_lib.tolerant import score_tolerant
 
 AGENTS = ("uma_base", "concat", "rag", "question_only", "uma_rl", "demonstrator", "oracle")
 COLUMNS = {  # of answers.csv
@@ -66,6 +69,7 @@ COLUMNS = {  # of answers.csv
     "gold": str,
     "answer": str,
     "correct": int,
+    "tolerant": int,  # right when read as free text
     "prompt_tokens": int,  # prompt and tool results
     "written_tokens": int,
     "memory_tokens": int,  # read and written to build the memory; the same for all questions of a stream
@@ -224,6 +228,7 @@ def _row(
     seed: int = 0,
 ) -> Row:
     tokens = tokens or Tokens()
+    said = answer or ""  # no answer is wrong
     return {
         "agent": agent,
         "seed": seed,
@@ -232,8 +237,9 @@ def _row(
         "kind": question.kind,
         "question": question.text,
         "gold": ", ".join(question.gold.values),
-        "answer": " ".join((answer or "").split()),  # on one line
-        "correct": int(score(answer or "", question.gold)),  # no answer is wrong
+        "answer": " ".join(said.split()),  # on one line
+        "correct": int(score(said, question.gold)),
+        "tolerant": int(score_tolerant(said, question.gold, CATEGORIES)),
         "prompt_tokens": len(tokens.ids) - tokens.written,
         "written_tokens": tokens.written,
         "memory_tokens": memory_tokens,
@@ -276,7 +282,7 @@ def _resamples(size: int, seed: int) -> np.ndarray:
 
 
 def summarize(rows: Sequence[Row]) -> dict[str, list[Row]]:
-    """The records of ``accuracy`` and ``tokens`` (see above) from the rows of all agents."""
+    """The records of ``accuracy``, ``tokens`` and ``tolerant`` (see above) from the rows of all agents."""
     cells: dict[tuple[str, int, str], list[Row]] = defaultdict(list)
     for row in rows:
         for kind in ("all", row["kind"]):
@@ -290,7 +296,14 @@ def summarize(rows: Sequence[Row]) -> dict[str, list[Row]]:
         for (agent, horizon, kind), cell in cells.items()
         if kind == "all" and any(row["prompt_tokens"] for row in cell)
     ]
-    return {"accuracy": accuracy, "tokens": tokens}
+    tolerant = []
+    for (agent, horizon, kind), cell in cells.items():
+        read, strict = (sum(row[name] for row in cell) / len(cell) for name in ("tolerant", "correct"))
+        if read != strict:
+            tolerant.append(
+                {"agent": agent, "horizon": horizon, "kind": kind, "accuracy": read, "strict": strict}
+            )
+    return {"accuracy": accuracy, "tokens": tokens, "tolerant": tolerant}
 
 
 def accuracy_of(cell: Sequence[Row]) -> Row:
@@ -443,6 +456,8 @@ def _part(path: Path, horizon: int, streams: int) -> list[Row]:
 
 def _read_part(path: Path) -> list[Row]:
     rows = list(csv.DictReader(io.StringIO(read_text(path), newline="")))
+    if rows and list(rows[0]) == [name for name in COLUMNS if name != "tolerant"]:
+        raise RunError(f"{path}: has no column tolerant, an older version wrote it; evaluate into a new folder")
     if not rows or any(list(row) != list(COLUMNS) or None in row.values() for row in rows):
         raise RunError(f"{path}: not a part of an evaluation; delete the file and run again")
     for number, row in enumerate(rows, start=2):

@@ -31,9 +31,9 @@ from uma_lib.ledger.state import PURCHASES, REVISIONS
 from uma_lib.ledger.testsets import first_streams
 from uma_lib.policy import Policy
 from uma_lib.processes import one_writer
-from uma_lib.reward import score
 from uma_lib.rollout import Context, Trajectory, roll_out
 from uma_lib.runs import Run, atomic_write_json
+from uma_lib.scoring import score
 
 KINDS = ("late", *REVISIONS)
 OUTCOMES = ("right", "ignored", "added", "other")

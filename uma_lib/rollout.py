@@ -20,8 +20,8 @@ from uma_lib.ledger import Question, Stream
 from uma_lib.memory import CoreMemory
 from uma_lib.policy import Ask, ChatFormat, Policy, Rollout
 from uma_lib.retrieval import Encoder, RetrievalIndex
-from uma_lib.reward import score
 from uma_lib.runs import RunError
+from uma_lib.scoring import score
 
 S = TypeVar("S", MemorySession, QuestionSession)
 Key = tuple[int | str, ...]

@@ -6,7 +6,7 @@ of each question another. Every session of memory trajectory i carries A_i, wher
 questions (eq. 4). The objective is the clipped policy gradient over all sampled tokens, averaged over tokens; prompts
 and tool results are masked out.
 
-It does not know how sessions are played (`rollout.py`) or scored (`reward.py`).
+It does not know how sessions are played (`rollout.py`) or scored (`scoring.py`).
 
 Deviations from the paper, all switches: the weight of tool validity is 0.05 instead of 0.5 (dividing by a group's
 standard deviation otherwise lets tool-only differences decide whenever answers tie); a floor under that standard

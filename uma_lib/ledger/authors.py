@@ -46,8 +46,8 @@ from uma_lib.ledger.files import (
 from uma_lib.ledger.language import CATEGORIES, money, said_scene
 from uma_lib.ledger.questions import Question
 from uma_lib.ledger.state import Event
-from uma_lib.reward import Gold, parse_amount
 from uma_lib.runs import RunError, file_error, replacing
+from uma_lib.scoring import Gold, parse_amount
 
 # our kinds of questions under the authors' names; kinds that only we have keep theirs
 _THEIR_KINDS = {
@@ -261,7 +261,7 @@ def write_rl(path: Path, samples: Iterable[Sample]) -> str:
     ``data_source`` is "synth" (their reward and prompts for Ledger-QA go by this name), ``context`` holds all chunks
     (they are cut at line ends into pieces of 15,000 characters), and the retrieval tools take the chunks from
     ``tools_kwargs``. That reward looks for the answer inside of what was said, so that 5 is found in 15:
-    ``answer_types`` is there for a better one (`uma_lib.reward.score`).
+    ``answer_types`` is there for a better one (`uma_lib.scoring.score`).
     """
     return write_rows(path, "rl", RL_ROW, (_rl_row(one) for one in samples))
 

@@ -33,8 +33,8 @@ from uma_lib.ledger.language import money
 from uma_lib.ledger.questions import ALL_KINDS, Question, answer
 from uma_lib.ledger.state import PURCHASES, REVISIONS, Event, Ledger
 from uma_lib.ledger.streams import SIZES, SPLITS, TRACKS, Session, Stream, name_of
-from uma_lib.reward import Gold
 from uma_lib.runs import RunError, file_error, replacing, type_name, unknown
+from uma_lib.scoring import Gold
 
 VERSION = 2  # of the format
 # A row group is written and read at once: enough rows of short streams, not too much text of long ones.

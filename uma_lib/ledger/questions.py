@@ -20,7 +20,7 @@ from functools import cached_property
 
 from uma_lib.ledger.language import CATEGORIES, money, said_scene, the
 from uma_lib.ledger.state import Entry, Ledger
-from uma_lib.reward import Gold
+from uma_lib.scoring import Gold
 
 QUESTION_KINDS = (
     "category_range",  # amount of one category in a date range

@@ -29,8 +29,8 @@ from uma_lib.ledger.files import canonical, check_answers, check_shape, row, sam
 from uma_lib.ledger.questions import ALL_KINDS, Question
 from uma_lib.ledger.streams import SIZES, TRACKS, Stream
 from uma_lib.paths import DATA
-from uma_lib.reward import parse_amount, score
 from uma_lib.runs import RunError, atomic_write_json, read_json, unknown
+from uma_lib.scoring import parse_amount, score
 
 HORIZONS = (2, 5, 10, 20, 30, 40, 50, 100, 500)  # sessions a stream
 NAMES = tuple(f"{track}/{size}/test/{n}" for track in TRACKS for size in SIZES for n in HORIZONS)
