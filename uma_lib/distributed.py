@@ -87,7 +87,8 @@ def _attend(workers: dict[Connection, subprocess.Popen]) -> int:
     while running:
         for connection in wait(list(running)):
             try:
-                said = said or connection.recv()  # the first is the cause; others fail since they lost that one
+                words = connection.recv()
+                said = said or words  # the first is the cause; others fail since they lost that one
             except (EOFError, OSError):
                 code = running.pop(connection).wait()
                 code = code if code >= 0 else 128 - code

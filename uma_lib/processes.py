@@ -23,7 +23,7 @@ from datetime import UTC, datetime
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from uma_lib.runs import RunError, discard_unfinished, file_error
+from uma_lib.runs import RunError, discard_unfinished, file_error, unfinished
 
 PATIENCE = 5.0  # seconds in which the children of a killed command end, and free what they hold
 INTERRUPTED = 128 + signal.SIGINT  # exit code
@@ -41,12 +41,14 @@ def one_writer(folder: Path, name: str = ".lock") -> Iterator[None]:
     """
     folder = Path(folder)
     lock = _lock(folder, folder / name)
+    unfinished.add(folder / name)
     try:
         clear_temporaries(folder)
         yield
     finally:
         with suppress(OSError):
             (folder / name).unlink()
+        unfinished.discard(folder / name)
         os.close(lock)
 
 

@@ -233,7 +233,7 @@ def read_json(path: Path) -> Any:
         raise RunError(f"{path}: not valid JSON (nested too deeply); restore or delete the file") from error
 
 
-_unfinished: set[Path] = set()  # temporary files that this process is writing
+unfinished: set[Path] = set()  # files that go when this process ends: temporary ones, locks
 
 
 @contextmanager
@@ -247,7 +247,7 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _unfinished.add(temporary)
+        unfinished.add(temporary)
         yield temporary
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())  # the content must be on disk before the name points to it
@@ -259,15 +259,15 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def discard_unfinished() -> None:
-    """Remove the temporary files that this process is writing, because it ends at once."""
-    for temporary in list(_unfinished):
+    """Remove what is there only while this process works, because it ends at once."""
+    for temporary in list(unfinished):
         _discard(temporary)
 
 
 def _discard(temporary: Path) -> None:
     with suppress(OSError):
         temporary.unlink()
-    _unfinished.discard(temporary)
+    unfinished.discard(temporary)
 
 
 def atomic_write_bytes(path: Path, data: bytes) -> None:
