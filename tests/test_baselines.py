@@ -117,8 +117,16 @@ def test_equal_chunks_and_long_chunks(chat: ChatFormat) -> None:
     assert reading.shown == chunks
 
 
+THOUGHT = [
+    ("<think>12+7</think>\n19", "19"),
+    ("12+7\n</think>\n19", "19"),
+    ("<reasoning>\\boxed{3}?</reasoning>so 19", "so 19"),
+    ("<think>12+7 is \\boxed{19}", ""),
+]
+
+
 def test_answers(chat: ChatFormat) -> None:
-    for text, answer in [("12+7=19\n\\boxed{19}", "19"), ("no box", "no box"), ("", "")]:
+    for text, answer in [("12+7=19\n\\boxed{19}", "19"), ("no box", "no box"), ("", ""), *THOUGHT]:
         for rollout in rollouts(chat, LIMITS, QUESTIONS[0]):
             _, reading = play(rollout, says(text, chat))
             assert reading.answer == answer

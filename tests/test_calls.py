@@ -277,8 +277,7 @@ def test_no_argument_is_lost(fields, arguments):
     [
         '"arguments": {"filter": "x"}, "parameters": {"filter": "y"}',
         '"arguments": {"filter": "x"}, "filter": "y"',
-        '"arguments": {"filter": "x", "filter": "y"}',
-        '"arguments": {"filter": "x", "filter": "y",}',
+        '"input": {"filter": "x"}, "args": {"filter": "y"}',
     ],
 )
 def test_an_argument_that_stands_twice_is_an_error(fields):

@@ -2,12 +2,14 @@
 
 import random
 
+import numpy as np
 import pytest
 
 from uma_lib.demonstrator import Demonstrator, Habits
-from uma_lib.environment import Limits, Memory, MemorySession, QuestionSession
+from uma_lib.environment import MEMORY_SCHEMAS, QUESTION_SCHEMAS, Limits, Memory, MemorySession, QuestionSession
 from uma_lib.ledger import Stream
 from uma_lib.memory import CoreMemory
+from uma_lib.retrieval import RetrievalIndex
 from uma_lib.scoring import score
 from uma_lib.tools import render_call
 
@@ -38,11 +40,130 @@ def test_entries_have_a_place_for_scenes_where_questions_are_about_them():
         assert free[0] == free[1]
 
 
-def test_calls_after_the_terminal_one_are_not_run():
-    memory = Memory()
+def kept(core: str = "total 30") -> Memory:
+    memory = Memory(CoreMemory(core))
+    memory.bank.add("2024-03-01 Dining", "30")
+    return memory
+
+
+@pytest.mark.parametrize("after", [ADD, '<tool_call>{"name": "add', COMMIT.replace("12", "13")])
+def test_calls_after_the_terminal_one_are_not_run_and_count_as_failed(after):
+    memory = kept()
     session = MemorySession(memory, CHUNK, Limits())
-    session.step(COMMIT + "\n" + ADD)
-    assert len(memory.bank) == 0 and [result.ok for _, result in session.calls] == [True, False]
+    assert session.step(f"{COMMIT}\n{after}") is None and session.finished
+    assert len(memory.bank) == 1 and memory.core.text == "total 12"
+    assert [(result.ok, result.error) for _, result in session.calls] == [(True, None), (False, "limit")]
+    assert "update_core has ended the session" in session.calls[1][1].text and session.valid_calls == 1
+
+    session = QuestionSession(memory, "How much?", Limits())
+    assert session.step(render_call("answer", text="30") + render_call("answer", text="31")) is None
+    assert session.answer == "30" and session.valid_calls == 1 and len(session.calls) == 2
+
+
+def test_calls_after_a_terminal_one_that_failed_are_run():
+    memory = Memory(CoreMemory("old", budget=3))
+    session = MemorySession(memory, CHUNK, Limits())
+    too_long, added = session.step(render_call("update_core", text="far too many words here") + ADD)
+    assert "at most 3" in too_long and added == "ok" and not session.finished
+
+
+@pytest.mark.parametrize(
+    ("turn", "core"),
+    [
+        ("<think>Nothing bought.</think>\nTotal 30.", "Total 30."),
+        ("Nothing bought.\n</think>\n\nTotal 30.", "Total 30."),
+        ("[THINK]Nothing bought.[/THINK]Total 30.", "Total 30."),
+        (f"<think>Or {render_call('delete', key='2024-03-01 Dining')}?</think>\nTotal 30.", "Total 30."),
+        (f"Or {render_call('delete', key='2024-03-01 Dining')}?</think>\nTotal 30.", "Total 30."),
+        ("<thinking>A <tool_call> is not needed.</thinking>\nTotal 30.", "Total 30."),
+        (f"<think>It is {COMMIT}</think>{render_call('update_core', text='Total 30.')}", "Total 30."),
+        ('{"total": 30}', '{"total": 30}'),
+    ],
+)
+def test_what_is_spoken_becomes_the_core_and_thought_does_nothing(turn, core):
+    memory = kept()
+    session = MemorySession(memory, CHUNK, Limits())
+    assert session.step(turn) is None and session.finished and session.valid_calls == len(session.calls)
+    assert memory.core.text == core and dict(memory.bank.items()) == {"2024-03-01 Dining": "30"}
+
+
+@pytest.mark.parametrize(
+    "turn",
+    [
+        "<think>Nothing bought. Total 31.",
+        f"<think>I add it. {ADD} {COMMIT}",
+        "<think>Nothing bought.</think>",
+        '{"name": "add", "parameters": {"key": "k", "value": "1}}',
+        'I call {"name": "update_core", "arguments": {"text": "total 31"}} now.',
+        "<tools>add k 1</tools>",
+        '[{"name": 3, "arguments": {}}, "junk"]',
+        'list(filter="Dining")',
+        "x" * 200_001,
+        f"{ADD}{'x' * 200_001}",
+    ],
+)
+def test_what_cannot_be_read_is_shown_to_the_model_and_changes_nothing(turn):
+    memory = kept()
+    session = MemorySession(memory, CHUNK, Limits())
+    results = session.step(turn)
+    assert results and all(result.startswith("error: ") for result in results)
+    assert not session.done and session.valid_calls == 0 and len(session.calls) == len(results)
+    assert memory.core.text == "total 30" and dict(memory.bank.items()) == {"2024-03-01 Dining": "30"}
+    question = QuestionSession(memory, "?", Limits())
+    assert question.step(turn) and question.answer is None and not question.done
+
+
+CUT = [
+    '<tool_call>\n{"name":"add","arguments":{"key":"k","value":12',
+    '{"name":"add","arguments":{"key":"k","value":"1"}',
+    '<tool_call>{"name":"update_core","arguments":{"text":"total 3"}',
+    '<tool_call>{"name":"answer","arguments":{"text":12',
+    "<think>It is 7",
+    "The total is 3",
+    r"It is \boxed{3}",
+]
+
+
+@pytest.mark.parametrize("turn", CUT)
+def test_what_was_cut_changes_nothing(turn):
+    memory = kept()
+    session, question = MemorySession(memory, CHUNK, Limits()), QuestionSession(memory, "?", Limits())
+    for played in (session, question):
+        assert played.step(turn, stopped=False) is None and not played.finished and played.valid_calls == 0
+    assert memory.core.text == "total 30" and len(memory.bank) == 1 and question.answer is None
+    whole = MemorySession(memory, CHUNK, Limits())
+    whole.step(ADD + turn, stopped=False)
+    assert dict(memory.bank.items()) == {"2024-03-01 Dining": "30", "2024-05-01 Dining": "12"}
+
+
+def test_lost_arguments_are_read_or_reported():
+    memory = kept()
+    memory.bank.add("rent", "900")
+    given = '{"filter": "dining"}'
+    for fields in ('"filter": "dining"', f'"args": {given}', f'"arguments": null, "input": {given}'):
+        session = QuestionSession(memory, "?", Limits())
+        assert session.step(f'<tool_call>{{"name": "list", {fields}}}</tool_call>') == ["2024-03-01 Dining: 30"]
+    session = QuestionSession(memory, "?", Limits())
+    assert "takes filter, start, end, not 'when'" in session.step('{"name": "list", "when": "now"}')[0]
+
+
+def test_every_parameter_of_every_tool_is_described():
+    for tool in [*MEMORY_SCHEMAS, *QUESTION_SCHEMAS]:
+        function = tool["function"]
+        assert function["description"].endswith(".") and "Args" not in function["description"]
+        for name, parameter in function["parameters"]["properties"].items():
+            assert parameter.get("description"), (function["name"], name)
+
+
+def test_search_is_offered_where_there_is_text_to_search():
+    index = RetrievalIndex(lambda texts: np.ones((len(texts), 1)))
+    index.add_chunk(CHUNK)
+    for given, names in ((None, "retrieve list answer"), (index, "retrieve list bm25 embedding answer")):
+        session = QuestionSession(Memory(), "?", Limits(), index=given)
+        assert " ".join(tool["function"]["name"] for tool in session.schemas) == names
+        known, found = session.step(render_call("search", text="a") + render_call("bm25", query="coffee"))
+        assert known.endswith("the tools are " + names.replace(" ", ", "))
+        assert found == (CHUNK if given else "error: no raw text is kept for this stream")
 
 
 def test_final_text_becomes_the_core_but_an_unfinished_session_keeps_the_old_one():
@@ -82,6 +203,11 @@ def test_limits_hold():
         (render_call("answer", text="12.50"), "12.50"),
         ("The sum is \\boxed{12.50}.", "12.50"),
         ("12.50", "12.50"),
+        ("<think>30+40=70</think>\n70", "70"),
+        ("30+40=70</think>70", "70"),
+        ("<reasoning>perhaps \\boxed{3}</reasoning>70", "70"),
+        ('{"name": "answer", "parameters": {"text": "70"}}', "70"),
+        ("<function=answer><parameter=text>70</parameter></function>", "70"),
         (render_call("answer", text="\\boxed{12.50}"), "12.50"),
         ("", None),
     ],

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from uma_lib.memory import MAX_KEY, MAX_VALUE, CoreMemory, Diff, MemoryBank
+from uma_lib.memory import MAX_KEY, MAX_VALUE, CoreMemory, Diff, MemoryBank, canonical
 from uma_lib.runs import RunError
 
 # Few keys, so that they collide, and some that no bank accepts.
@@ -162,6 +162,76 @@ def test_list_filters_by_text_and_range(arguments, keys):
     result = bank.list(**arguments)
     assert result.ok
     assert result.text == "\n".join(key if key == "(empty)" else f"{key}: 1 2" for key in keys.split("|"))
+
+
+SAME = [
+    ("2024-05-01 Caf\u00e9", "2024-05-01 Cafe\u0301"),
+    ("2024-05-01 Dining", "2024-05-01\u00a0Dining"),
+    ("2024-05-01 Dining", "2024-05-01  Dining"),
+    ("2024-05-01 Dining", "2024-05-01\tDining"),
+    ("2024-05-01 Dining", "2024-05-01\u3000Dining\u2009"),
+    ("2024-05-01 Dining", "2024-05-01 Din\u200bing"),
+    ("2024-05-01 Dining", "\ufeff2024-05-01 Dining\u200d"),
+    ("2024-05-01 Dining", "2024-05-01 Din\u00ading"),
+    ("2024-05-01 Dining", "2024-05-01 \u200b Dining"),
+    ("2024-05-01 caf\u00e9", "2024-05-01 cafe\u200b\u0301"),
+    ("\u2615 coffee", "\u2615\ufe0f coffee"),
+    ("\uac00", "\u1100\u1161"),
+]
+
+
+@pytest.mark.parametrize("written", [(a, b) for a, b in SAME] + [(b, a) for a, b in SAME])
+def test_keys_that_look_the_same_are_one(written, tmp_path):
+    one, other = written
+    bank = MemoryBank()
+    assert bank.add(one, "1").ok and bank.add(other, "2").error == "exists"
+    assert list(bank) == [canonical(one)] == [canonical(other)] and one in bank and other in bank
+    assert bank.retrieve(other).text == "1" and bank.update(other, "3", one).ok and list(bank.items())[0][1] == "3"
+    for bounds in ({"filter": other}, {"start": other}, {"end": other}, {"filter": other.upper()}):
+        assert bank.list(**bounds).text == f"{canonical(one)}: 3"
+    assert bank.add("b", "1").ok and bank.update("b", "1", other).error == "exists"
+    assert bank.delete(other).ok and len(bank) == 1
+    path = tmp_path / "bank.jsonl"
+    path.write_text("".join(json.dumps({"key": key, "value": "1"}) + "\n" for key in ("b", one, other)))
+    with pytest.raises(RunError, match="bank.jsonl:3: key .* already exists"):
+        MemoryBank.load(path)
+
+
+def test_keys_that_look_different_are_two():
+    bank = MemoryBank()
+    for key in ("dining", "Dining", "Caf\u00e9", "Cafe", "a b", "ab", "Stra\u00dfe", "Strasse"):
+        assert bank.add(key, "1").ok
+    assert len(bank) == 8
+
+
+@pytest.mark.parametrize(
+    ("key", "filter"),
+    [
+        ("2024-05-01 Stra\u00dfe", "STRASSE"),
+        ("2024-05-01 STRASSE", "stra\u00dfe"),
+        ("2024-05-01 \u1e9e", "SS"),
+        ("2024-05-01 Cafe\u0301", "CAF\u00c9"),
+        ("2024-05-01 \u039f\u0394\u039f\u03a3", "\u03bf\u03b4\u03bf\u03c2"),
+        ("2024-05-01 Dining", "  DIN\u200b"),
+    ],
+)
+def test_filters_ignore_case_in_every_script(key, filter):
+    bank = MemoryBank()
+    bank.add(key, "1")
+    bank.add("rent", "2")
+    assert bank.list(filter=filter).text == f"{canonical(key)}: 1"
+
+
+@pytest.mark.parametrize("key", ["\u200b", " \u00a0\u00ad", "\ufeff", "a\u2028b", "a\u200b\nb"])
+def test_keys_of_nothing_that_is_seen_or_of_two_lines_are_refused(key):
+    assert MemoryBank().add(key, "1").error == "argument"
+
+
+def test_values_are_composed_and_otherwise_kept_as_written():
+    bank = MemoryBank()
+    assert bank.add("a", "Cafe\u0301\u00a0 \u200d12").ok
+    assert bank.retrieve("a").text == "Caf\u00e9\u00a0 \u200d12"
+    assert bank.add("b", "\u200b \u00a0").error == "argument"
 
 
 @pytest.mark.parametrize("name", ["filter", "start", "end"])

@@ -187,12 +187,8 @@ def _in_strings(text: str, tags: list[_Tag]) -> set[int]:
         return places[bisect_left(places, begin) : bisect_left(places, end)]
 
     for begin, end in balanced(text)[0]:
-        if held := inside(begin, end):
-            try:
-                whole = strict(text[begin:end]) is not None
-            except Unreadable:
-                whole = False
-            found.update(held if whole else ())
+        if (held := inside(begin, end)) and strict(text[begin:end]):
+            found.update(held)
     for tag, following in pairwise(_tags(_TAG, text)):
         if not tag.closing and following.closing and (held := inside(tag.end, following.begin)):
             body = _unfence(text[tag.end : following.begin])
@@ -255,10 +251,7 @@ def _read_tagged(
     following = tags[number + 1] if number + 1 < len(tags) else None
     if following and not following.closing and not text[begin : following.begin].strip():
         return ([ToolCall(name, {})] if name else []), begin  # repeated, or one tag in another
-    try:
-        values, position, following = _strict_beyond_tags(text, tags, number)
-    except Unreadable as error:
-        return [_malformed(name, str(error))], following.begin if following else len(text)
+    values, position, following = _strict_beyond_tags(text, tags, number)
     end = following.begin if following else len(text)
     if not values:
         ended = following is not None
@@ -358,11 +351,8 @@ def _object_calls(
     text: str, tools: Collection[str] | None, ended: bool = True, cut: bool = False
 ) -> list[ToolCall]:
     """The calls in the text of one object or list; none if it looks like anything else."""
-    try:
-        if found := strict(text):
-            return _calls([found[0]], "", tools) if _is_call(found[0], tools) else []
-    except Unreadable:
-        pass  # it is said below, if this is a call
+    if found := strict(text):
+        return _calls([found[0]], "", tools) if _is_call(found[0], tools) else []
     known, any_name, any_arguments = _like_json(None if tools is None else tuple(tools))
     if not (known.search(text) or any_name.search(text) and any_arguments.search(text)):
         return []

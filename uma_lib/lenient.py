@@ -4,9 +4,9 @@
 single or unescaped quotes, line breaks in strings, doubled braces, words without quotes, missing or spare closing
 braces. The backslash of an escape that JSON does not know stays (``C:\\Users`` is kept as it is written).
 
-What it does not do is guess at a value: a string that never ends, an unquoted value that runs into the end of the
-turn, and a key that stands twice with different values make the text unreadable; in a turn that was cut, so does
-anything that is not closed. Half a value must not be written to memory.
+What it does not do is guess at a value: a string that never ends and an unquoted value that runs into the end of the
+turn make the text unreadable; in a turn that was cut, so does anything that is not closed. Half a value must not be
+written to memory. Of a key that stands twice in an object the last value counts, as in Python's json.
 
 Every function reads each character a bounded number of times.
 """
@@ -45,26 +45,12 @@ def _integer(text: str) -> str | int:
     return int(text) if len(text) <= 18 else text  # Python refuses to convert very long ones
 
 
-def _members(pairs: list[tuple[str, object]]) -> dict:
-    entries = dict(pairs)
-    if len(entries) < len(pairs):
-        for key, value in pairs:
-            if entries[key] != value:
-                raise Unreadable(f"{key[:40]!r} stands twice")
-    return entries
-
-
-_DECODER = json.JSONDecoder(
-    parse_float=str, parse_int=_integer, parse_constant=str, object_pairs_hook=_members
-)
+_DECODER = json.JSONDecoder(parse_float=str, parse_int=_integer, parse_constant=str)
 _BETWEEN = re.compile(r"[\s,]*")  # values
 
 
 def strict(text: str, position: int = 0) -> tuple[object, int] | None:
-    """The strict JSON value that begins at ``position``, and where it ends; None if there is none.
-
-    Raises `Unreadable` for a key that stands twice.
-    """
+    """The strict JSON value that begins at ``position``, and where it ends; None if there is none."""
     try:
         value, end = _DECODER.raw_decode(text, position)
         return None if _depth(value) > MAX_DEPTH else (value, end)
@@ -216,18 +202,18 @@ class _Lenient:
                 raise Unreadable(f"expected '}}', not {self.peek()!r}")
             self.close()
             return inner
-        pairs: list[tuple[str, object]] = []
+        entries: dict = {}
         while True:
             self.skip(",")
             first = self.peek()
             if first in ("}", ""):
                 self.close()
-                return _members(pairs)
+                return entries
             key = self.string(first) if first in "\"'" else str(self.word())
             if self.peek() != ":":
                 raise Unreadable(f"expected ':' after {key[:40]!r}")
             self.position += 1
-            pairs.append((key, self.value(depth + 1)))
+            entries[key] = self.value(depth + 1)
 
     def array(self, depth: int) -> list:
         self.position += 1
