@@ -38,6 +38,8 @@ TABLE = {
             "No, 12.50", "nothing but 12.50", r"\boxed{\boxed{12.50}}", r"\boxed{\approx 12.50}", "-12.50",
             "12.50 plus tip", "Dining 5, Medical 7.50, total 12.50", "112.50", "12.501", "twelve fifty", "12½", "",
             r"12.50 \boxed{13}", r"12.50 \boxed{}", r"It is \boxed{12.50", r"\boxed{\frac{25}{2}}",
+            "You spent $12.50 on Dining and $12.50 on Medical.", "Kč 12.50", "Rs. 12.50", "Taiwan dollars 12.50",
+            "The refund was -$12.50", "R$12.50", "12.50 (in CAD)", "Total: $12.50. Breakdown: none",
             "1: 12.50, 2: 7", "The rate is 12.50-13", "12.50 of 20",
         ],
     ),
@@ -50,7 +52,8 @@ TABLE = {
     ("amount", ("0",)): (
         ["0", "$0", "0.00", "-0"],
         ["nothing", "None", "zero", "Nothing.", "You spent nothing on Dining.", "zero dollars", "nothing at all",
-         "There were no purchases.", "You had no Dining expenses on 2024-05-01.", "The total is $0."],
+         "There were no purchases.", "You had no Dining expenses on 2024-05-01.", "The total is $0.", "$0.00 (no purchases)",
+         "You spent no money on Dining."],
         ["I found nothing", "There is no record", "no", "not nothing", "nothing in memory", "none of these", "unknown",
          "nothing or 5", "O"],
     ),
@@ -65,7 +68,7 @@ TABLE = {
             "May 1, 2024", "1 May 2024", "2024/05/01", "On 2024-05-01", "2024.05.01", "2024-5-1", "May 1st, 2024",
             "1st of May, 2024", "Wednesday, May 1, 2024", "2024年5月1日", "The date is 2024-05-01.",
             "On **2024-05-01** you had 3 Dining transactions.", "2024-05-01 (Wednesday)", "2024-05-01T00:00",
-            "2024-05-01 ($12.50)", r"\boxed{\text{May 1, 2024}}", "It was 2024-05-01. So: 2024-05-01", "MAY 1, 2024",
+            "2024-05-01 ($12.50)", r"\boxed{\text{May 1, 2024}}", "1-May-2024", "It was 2024-05-01. So: 2024-05-01", "MAY 1, 2024",
             "On 2024-05-01 you bought more than on any other day.",
         ],
         [
@@ -112,7 +115,7 @@ TABLE = {
     ("categories", ("Dining", "Shopping")): (
         ["Dining and Shopping", "Dining & Shopping", "1. Dining\n2. Shopping", r"\boxed{Dining \& Shopping}"],
         ["Both Dining and Shopping", "Dining/Shopping", "Dining and Shopping are tied", "Tied: Dining, Shopping."],
-        ["Dining Shopping", "Dining or Shopping", "Dining, then Shopping", "Dining beat Shopping",
+        ["Dining Shopping", "Dining or Shopping", "Dining, then Shopping", "Dining beat Shopping", "Dining, less than Shopping",
          "Dining over Shopping"],
     ),
 }  # fmt: skip

@@ -32,8 +32,8 @@ _DATE = re.compile(
     r"(?:[T ][0-9]{2}:[0-9]{2}(?::[0-9]{2})?Z?)?(?![\w/-]|\.[0-9])"
     rf"|(?P<y2>[0-9]{{4}})年(?P<m2>[0-9]{{1,2}})月(?P<d2>[0-9]{{1,2}})日"
     rf"|\b(?P<a>[0-9]{{1,2}})(?P<sep2>[/.-])(?P<b>[0-9]{{1,2}})(?P=sep2)(?P<y3>[0-9]{{4}})(?![\w/-]|\.[0-9])"
-    rf"|\b(?P<m4>{_MONTH}) ?(?P<d4>[0-9]{{1,2}})(?:st|nd|rd|th)?,? ?(?P<y4>[0-9]{{4}})(?!\w|[.,][0-9])"
-    rf"|\b(?P<d5>[0-9]{{1,2}})(?:st|nd|rd|th)? (?:of )?(?P<m5>{_MONTH}),? ?(?P<y5>[0-9]{{4}})(?!\w|[.,][0-9])",
+    rf"|\b(?P<m4>{_MONTH})[ -]?(?P<d4>[0-9]{{1,2}})(?:st|nd|rd|th)?,?[ -]?(?P<y4>[0-9]{{4}})(?!\w|[.,][0-9])"
+    rf"|\b(?P<d5>[0-9]{{1,2}})(?:st|nd|rd|th)?[ -](?:of )?(?P<m5>{_MONTH}),?[ -]?(?P<y5>[0-9]{{4}})(?!\w|[.,][0-9])",
     re.IGNORECASE,
 )
 _DAY = "\ue000"  # stands for a date; a private character, which no reading knows otherwise
@@ -55,24 +55,26 @@ _TAKEN_BACK = re.compile(
     r"|(?<!adds )(?<!add )(?<!added )up to) (?:a |the |of )*[$\d]|n['’]t\b|[~≈±?<>≤≥\\]",
     re.IGNORECASE,
 )
+_ADDED = re.compile(r"[0-9].*\b(?:and|plus|minus|times) (?:another )?[$0-9]", re.IGNORECASE)
 _NO = re.compile(r"\bno\b(?! ?[.#])", re.IGNORECASE)
 _FOREIGN = re.compile(
     r"\b(?:euros?|pounds?|sterling|yen|yuan|renminbi|pesos?|rupees?|francs?|r(?:o)?ubles?|kron[ae]r?|cents?|penn(?:y|ies)|pence"
-    r"|canadian|australian|singapore|eur|gbp|cny|rmb|jpy|chf|cad|aud|nzd|hkd|sgd|inr|krw|twd|mxn|brl|rub|sek|nok|dkk)\b"
+    r"|canadian|australian|singapore|(?:hong kong|taiwan|new zealand|mexican|chinese|japanese|british|indian|swiss) ?"
+    r"|kč|zł|kr|rs|fr|rp|rm|eur|gbp|cny|rmb|jpy|chf|cad|aud|nzd|hkd|sgd|inr|krw|twd|mxn|brl|rub|sek|nok|dkk)\b"
     r"|\b(?!US\$|USD\$)[^\W\d_]{1,4}\$|(?-i:\b(?!USD? ?\$?|US\$)[A-Z]{2,3} ?\$? ?[0-9])"
     r"|[¢-¥֏؋৲৳฿៛₠-⃏元円圆]",
     re.IGNORECASE,
 )
 _DOLLAR = r"(?:US ?\$|USD ?\$?|\$|(?:(?:US|U\.S\.)[ -])?dollars?\b|bucks?\b)"
 _NUMBER = re.compile(
-    rf"(?<![\w.,$/])(?P<sign>(?<!\w )[-−])?(?:(?P<before>{_DOLLAR}) ?)?(?P<inner>[-−])?"
+    rf"(?<![\w.,$/])(?P<sign>[-−])?(?:(?P<before>{_DOLLAR}) ?)?(?P<inner>[-−])?"
     r"(?P<digits>[1-9][0-9]{0,2}(?:,[0-9]{3})+(?:\.[0-9]+)?|[0-9]+(?:\.[0-9]+)?|\.[0-9]+)(?![\w%]|[.,:/-][0-9])"
     rf"(?: ?(?P<after>{_DOLLAR}))?(?P<next>[ -]?[^\W\d_]+|[ ,;]*[-+*×÷/^x=]? ?[$\d])?",
     re.IGNORECASE,
 )
 _GOES_ON = set(  # a number before another word may count something else
     "in on for total overall altogether at from during spent was is that which as this by through with your you i we "
-    "my the to across has have had today yesterday".split()
+    "my the to across has have had were are recorded today yesterday".split()
 )
 _THINGS = set(
     "purchases purchase transactions transaction entries entry items item times time days day sessions session "
@@ -123,7 +125,7 @@ def read_amount(text: str) -> Decimal | None:
         return amount
     text, _ = _dates_apart(text)
     text = _NUMBERED.sub(" ", _PART_OF_DATE.sub(_DAY, text))
-    if _TAKEN_BACK.search(text) or _FOREIGN.search(text):
+    if _TAKEN_BACK.search(text) or _FOREIGN.search(text) or _ADDED.search(text):
         return None
     amounts: set[Decimal] = set()
     counts: set[Decimal] = set()
@@ -142,11 +144,12 @@ def read_amount(text: str) -> Decimal | None:
     rest = _NUMBER.sub(one, text)
     if any(c.isnumeric() for c in rest):
         return None
-    if not amounts and not counts:
-        zero = _ZERO.search(rest) and not _SEARCHED.search(rest) and not _NO.search(_ZERO.sub(" ", rest))
-        return Decimal(0) if zero else None
+    if _ZERO.search(rest):
+        if _SEARCHED.search(rest):  # "I found nothing" says not that it was 0
+            return None
+        amounts.add(Decimal(0))
     found = amounts or counts
-    return found.pop() if len(found) == 1 and not _NO.search(rest) and not _ZERO.search(rest) else None
+    return found.pop() if len(found) == 1 and not _NO.search(_ZERO.sub(" ", rest)) else None
 
 
 def read_dates(text: str) -> frozenset[str] | None:
@@ -184,8 +187,9 @@ def read_categories(text: str, names: Sequence[str]) -> frozenset[str] | None:
     if _TAKEN_BACK.search(text) or _NO.search(text):
         return None
     longest_first = "|".join(map(re.escape, sorted(names, key=len, reverse=True)))
-    before = "(?<!than )(?<!over )(?<!after )(?<!unlike )"
-    pattern = re.compile(rf"(?<![\w-]){before}(?:{longest_first})(?!\w)", re.IGNORECASE)
+    if re.search(rf"\b(?:than|over|after|unlike|behind) (?:{longest_first})\b", text, re.IGNORECASE):
+        return None
+    pattern = re.compile(rf"(?<![\w-])(?:{longest_first})(?!\w)", re.IGNORECASE)
     found = []
     for match in pattern.finditer(text):
         if match[0].casefold() == "other" and (match[0] == "other" or _NOUN_BEHIND.match(text, match.end())):
