@@ -96,7 +96,7 @@ def test_evaluation_searches_when_it_is_told_to(tiny_policy, encodings):
 
 def test_training_searches_when_it_is_told_to(tiny_policy, encodings, monkeypatch, tmp_path):
     monkeypatch.setattr(training.Policy, "load", lambda *_, **__: tiny_policy)
-    values = {"eval_streams": 1, "eval_sessions": 2, "session_tokens": 4_000, "turn_tokens": 2_000}
+    values = {"eval_streams": 1, "eval_sessions": 2, "session_tokens": 2_000, "turn_tokens": 1_500}
     for wanted in (True, False):
         trainer = Trainer(check(TrainingConfig, values | {"raw_search": wanted}), tmp_path / str(wanted))
         played = []

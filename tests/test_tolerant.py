@@ -1,7 +1,6 @@
 r"""The tolerant reading: a table by common sense, and that no answer is right for two golds."""
 
 import itertools
-import time
 
 import pytest
 from hypothesis import given
@@ -52,7 +51,8 @@ TABLE = {
     ("amount", ("0",)): (
         ["0", "$0", "0.00", "-0"],
         ["nothing", "None", "zero", "Nothing.", "You spent nothing on Dining.", "zero dollars", "nothing at all",
-         "There were no purchases.", "You had no Dining expenses on 2024-05-01.", "The total is $0.", "$0.00 (no purchases)",
+         "There were no purchases.", "You had no Dining expenses on 2024-05-01.", "The total is $0.",
+         "$0.00 (no purchases)",
          "You spent no money on Dining."],
         ["I found nothing", "There is no record", "no", "not nothing", "nothing in memory", "none of these", "unknown",
          "nothing or 5", "O"],
@@ -68,7 +68,8 @@ TABLE = {
             "May 1, 2024", "1 May 2024", "2024/05/01", "On 2024-05-01", "2024.05.01", "2024-5-1", "May 1st, 2024",
             "1st of May, 2024", "Wednesday, May 1, 2024", "2024年5月1日", "The date is 2024-05-01.",
             "On **2024-05-01** you had 3 Dining transactions.", "2024-05-01 (Wednesday)", "2024-05-01T00:00",
-            "2024-05-01 ($12.50)", r"\boxed{\text{May 1, 2024}}", "1-May-2024", "It was 2024-05-01. So: 2024-05-01", "MAY 1, 2024",
+            "2024-05-01 ($12.50)", r"\boxed{\text{May 1, 2024}}", "1-May-2024",
+            "It was 2024-05-01. So: 2024-05-01", "MAY 1, 2024",
             "On 2024-05-01 you bought more than on any other day.",
         ],
         [
@@ -115,7 +116,8 @@ TABLE = {
     ("categories", ("Dining", "Shopping")): (
         ["Dining and Shopping", "Dining & Shopping", "1. Dining\n2. Shopping", r"\boxed{Dining \& Shopping}"],
         ["Both Dining and Shopping", "Dining/Shopping", "Dining and Shopping are tied", "Tied: Dining, Shopping."],
-        ["Dining Shopping", "Dining or Shopping", "Dining, then Shopping", "Dining beat Shopping", "Dining, less than Shopping",
+        ["Dining Shopping", "Dining or Shopping", "Dining, then Shopping", "Dining beat Shopping",
+         "Dining, less than Shopping",
          "Dining over Shopping"],
     ),
 }  # fmt: skip
@@ -185,8 +187,7 @@ def test_a_gold_that_is_no_known_name_is_refused(name: str) -> None:
      "no " * 30_000, "a$" * 40_000, "May " * 20_000, " " * 90_000 + "x", "\n" * 90_000 + "x", "1\u202f111" * 9_000],
     ids=lambda text: ascii(text[:12]),
 )  # fmt: skip
-def test_a_degenerate_long_answer_costs_no_time(text: str) -> None:
-    start = time.process_time()
+def test_a_degenerate_long_answer_states_no_value(text: str) -> None:
+    # some of these would be scanned for minutes if length did not end it
     for gold in (Gold("amount", ("1",)), Gold("dates", ("2024-05-03",)), Gold("categories", ("Other", "Dining"))):
-        score_tolerant(text, gold, CATEGORIES)
-    assert time.process_time() - start < 5  # quadratic scanning takes minutes
+        assert score_tolerant(text, gold, CATEGORIES) == score(text, gold)

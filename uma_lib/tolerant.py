@@ -23,8 +23,9 @@ from collections.abc import Iterable, Sequence
 from datetime import date
 from decimal import Decimal
 
-from uma_lib.scoring import Gold, extract_answer, parse_amount, parse_set, plain
+from uma_lib.scoring import Gold, extract_answer, parse_amount, parse_set, plain, score
 
+LONGEST = 5_000  # characters; a text that goes on for longer states no one value
 _MONTHS = "january february march april may june july august september october november december".split()
 _MONTH = rf"(?:{'|'.join(f'{m[:3]}(?:{m[3:]})?' if m[3:] else m for m in _MONTHS)}|sept)\b\.?"
 _DATE = re.compile(
@@ -109,7 +110,11 @@ def score_tolerant(answer: str, gold: Gold, names: Sequence[str]) -> float:
     known = frozenset(name.casefold() for name in names)
     if gold.kind == "categories" and not gold.value <= known:
         raise ValueError(f"gold categories {gold.values!r}; names are {', '.join(names)}")
+    if score(answer, gold):
+        return 1.0
     text = extract_answer(answer)
+    if len(text) > LONGEST:
+        return 0.0
     if gold.kind == "amount":
         return float(read_amount(text) == gold.value)
     return float((read_dates(text) if gold.kind == "dates" else read_categories(text, names)) == gold.value)
