@@ -1,7 +1,7 @@
 """Killed at random moments and started again, every kind of run ends with the files of an undisturbed one.
 
 The kills are real (SIGKILL). The commands run in children of a server that has imported what takes seconds, so that the
-moments fall into the work. UMA_KILLS=12 asks for more of them than the two of every run of the tests.
+moments fall into the work. UMA_KILLS=12 asks for more of them than the two that each kind gets in the tests.
 """
 
 import csv
@@ -32,8 +32,8 @@ SERVER.set_forkserver_preload([
 ])  # fmt: skip
 
 TRAIN = {
-    "base": str(BASE), "steps": 5, "contexts": 1, "trajectories": 3, "questions": 2, "lengths": [1],
-    "late_lengths": [1], "eval_every": 3, "eval_streams": 1, "eval_sessions": 1, "save_every": 2, "turn_tokens": 40,
+    "base": str(BASE), "steps": 5, "contexts": 1, "trajectories": 3, "questions": 1, "lengths": [1],
+    "late_lengths": [1], "eval_every": 5, "eval_streams": 1, "eval_sessions": 1, "save_every": 2, "turn_tokens": 24,
 }  # fmt: skip
 MADE = {
     "vocabulary": 400, "width": 32, "layers": 1, "heads": 2, "key_value_heads": 1, "feed_forward": 64, "context": 2048,
@@ -41,7 +41,8 @@ MADE = {
     "card_tokens": 500,
 }  # fmt: skip
 EVALUATION = {
-    "model": str(BASE), "agents": ["uma_base", "question_only", "demonstrator"], "horizons": [1, 2], "streams": [2, 2],
+    "model": str(BASE), "agents": ["uma_base", "question_only", "demonstrator"], "horizons": [1, 2], "streams": [1, 1],
+    "turn_tokens": 24,
 }  # fmt: skip
 NOTEBOOKS = {
     "01_a.ipynb": "import time\nwith open(f'{RUN_DIR}/a.txt', 'w') as f: f.write(str(SEED))\ntime.sleep(0.3)",

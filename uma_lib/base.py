@@ -286,7 +286,6 @@ def _make_base(config: BaseConfig, folder: Path) -> None:
     if rank == 0:  # before the first checkpoint nothing is kept
         rows = [step for step in range(1, first + 1) if has_row(step, steps)]
         log = MetricsLog(folder / "metrics.csv", **({"resume_step": first, "steps": rows} if first else {}))
-        log.numbers()  # refuses a damaged file before it is trained on
 
     began, saved_at = time.monotonic() - spent, time.monotonic()
     for step in tqdm(range(first, steps), initial=first, total=steps, disable=rank > 0, mininterval=10):

@@ -352,8 +352,8 @@ class MetricsLog:
 
     `MetricsLog(path)` starts an empty log. `MetricsLog(path, resume_step=n)` continues one: rows beyond
     step n are dropped, since they will be computed again, and so is a last line that a kill left
-    half-written. ``steps`` names the steps up to n whose rows must be there, each once. A column that first
-    appears in a later row is added to the header; rows without it stay empty there.
+    half-written. ``steps`` names the steps up to n whose rows must be there, all of numbers. A column that
+    first appears in a later row is added to the header; rows without it stay empty there.
 
     `RunError` names the file, and the line and column where one is damaged.
     """
@@ -366,6 +366,8 @@ class MetricsLog:
             rows = [row for row in self.rows() if int(row["step"]) <= resume_step]
         self.columns = list(rows[0]) if rows else []
         wanted, held = list(steps or []), [int(row["step"]) for row in rows]
+        if wanted and held:
+            self.numbers()  # before anything is changed
         if missing := sorted(set(wanted) - set(held)):
             where = f"has no row of step {missing[0]}" if self.path.exists() else "is not there"
             raise RunError(

@@ -281,7 +281,6 @@ class Trainer:
         if self.rank == 0:  # before the first checkpoint nothing is kept; later, a row for every step
             resumed = {"resume_step": self.step, "steps": range(self.step + 1)} if self.step else {}
             log = MetricsLog(self.run.metrics_path, **resumed)
-            log.numbers()  # refuses a damaged file before it is trained on
         began = time.monotonic() - self.seconds
         if self.step == 0:
             accuracy = self.evaluate()
