@@ -91,8 +91,8 @@ def content(path: Path) -> object:
         with open(path, newline="") as file:
             return [[(k, v) for k, v in row.items() if "seconds" not in k] for row in csv.DictReader(file)]
     if path.suffix == ".json":
-        text = re.sub(r'"(started|ended|seconds|hours|revision|dirty|key|sha256)": ("[^"]*"|[^",{\n]+)', "", path.read_text())
-        return text
+        times = r'"(started|ended|seconds|hours|revision|dirty|key|sha256)": ("[^"]*"|[^",{\n]+)'
+        return re.sub(times, "", path.read_text())
     if path.suffix == ".ipynb":
         return [[cell.source, cell.get("outputs")] for cell in nbformat.read(path, 4).cells[2:]]
     if path.suffix == ".pt":

@@ -187,7 +187,8 @@ def test_a_training_does_not_go_on_from_another_base(stopped, model, tmp_path, m
 def test_the_base_of_an_adapter_is_an_input(model, tmp_path) -> None:
     base, adapter = Path(shutil.copytree(model, tmp_path / "base")), tmp_path / "adapter"
     adapter.mkdir()
-    (adapter / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": str(base)}))
+    about = {"base_model_name_or_path": str(base), "r": 2, "peft_type": "LORA"}
+    (adapter / "adapter_config.json").write_text(json.dumps(about))
     (adapter / "adapter_model.safetensors").write_bytes(b"weights")
     (adapter / "README.md").write_text("a card")
     before = model_inputs(str(adapter))
@@ -219,8 +220,8 @@ SHORT = BaseConfig(**TINY.__dict__ | {
 def quick(monkeypatch, tiny_tokenizer):
     """Steps of one short example, and no measuring at the end."""
     monkeypatch.setattr(uma_lib.base, "make_tokenizer", lambda config: tiny_tokenizer)
-    monkeypatch.setattr(uma_lib.base, "describe", lambda policy, settings: ({"accuracy": {}, "habits": {},
-                                                                             "answers_from_truth": {}}, []))  # fmt: skip
+    measures = {"accuracy": {}, "habits": {}, "answers_from_truth": {}}
+    monkeypatch.setattr(uma_lib.base, "describe", lambda policy, settings: (measures, []))
     monkeypatch.setattr(uma_lib.base, "demonstrator_accuracy", lambda config: 0.5)
 
 
@@ -322,7 +323,10 @@ def test_a_run_of_one_kind_is_not_taken_for_another(tmp_path) -> None:
 
 # --- one writer a folder ------------------------------------------------------------------------------------------
 
-HOLD = "import sys; from uma_lib.processes import one_writer\nwith one_writer(sys.argv[1]): print('held', flush=True); input()"
+HOLD = (
+    "import sys; from uma_lib.processes import one_writer\n"
+    "with one_writer(sys.argv[1]): print('held', flush=True); input()"
+)
 
 
 def holder(folder: Path) -> subprocess.Popen:

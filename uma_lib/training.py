@@ -438,6 +438,5 @@ class Trainer:
 
 def train(config: TrainingConfig, folder: Path) -> dict:
     """Run or continue one training run; see `Trainer`. Nothing is written before all is known to fit."""
-    trainer = Trainer(config, Path(folder))
     with writer(folder):
-        return trainer.train()
+        return Trainer(config, Path(folder)).train()
