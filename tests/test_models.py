@@ -170,8 +170,8 @@ def test_pickles_beside_safetensors_are_left_alone(tmp_path: Path) -> None:
 
 LOCAL = [  # each means a folder, which is not there
     "data/nano-rll", "data/none", "runs/mine/model", "runs", "./none", "../none", "/none", "~/none", "~nobody/none",
-    "a/b/c", "none/", "here/none", "tests/none", "none.gguf", "model.safetensors", "C:\\models\\nano", "two words", "", " ",
-    "x" * 300, "a\nb", Path("none"), Path("owner/name"),
+    "a/b/c", "none/", "here/none", "tests/none", "none.gguf", "model.safetensors", "C:\\models\\nano", "two words",
+    "", " ", "x" * 300, "a\nb", Path("none"), Path("owner/name"),
 ]  # fmt: skip
 
 

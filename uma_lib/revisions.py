@@ -24,7 +24,15 @@ from typing import Any
 
 from uma_lib import evaluation
 from uma_lib.analysis import amounts_in
-from uma_lib.evaluation import EvaluationConfig, Row, accuracy_of, evaluated_models, evaluation_inputs, read_answers
+from uma_lib.evaluation import (
+    EvaluationConfig,
+    Row,
+    accuracy_of,
+    check_models,
+    evaluated_models,
+    evaluation_inputs,
+    read_answers,
+)
 from uma_lib.ledger import Event, Ledger, Question, Session, Stream
 from uma_lib.ledger.questions import answer
 from uma_lib.ledger.state import PURCHASES, REVISIONS
@@ -211,6 +219,7 @@ def trajectory_fates(stream: Stream, trajectory: Trajectory) -> Iterator[tuple[s
 
 def run(config: RevisionsConfig, out: Path) -> dict[str, Any]:
     """Evaluate at every rate into folders below ``out``, or continue there; returns the results."""
+    check_models(config, out)
     with one_writer(out):
         return _run(config, Path(out))
 
