@@ -333,7 +333,7 @@ def test_a_missing_model_is_one_line(tmp_path: Path) -> None:
         ({"agents": ["oracle"], "horizons": [2], "streams": [0]}, "streams is 0; it must be at least 1"),
         ({"agents": ["oracle"], "horizons": [2, 2], "streams": [1, 1]}, "horizons names something twice: 2, 2"),
         ({"agents": ["oracle"], "horizons": [], "streams": []}, "must not be empty"),
-        ({"agents": ["oracle"], "split": "tset"}, "split must be of train"),
+        ({"agents": ["oracle"], "split": "tset"}, "unknown split .tset.; did you mean .test."),
         ({"agents": ["oracle"], "temperature": -1.0}, "temperature is -1.0; it must be between 0 and 100"),
         ({"agent": ["oracle"]}, "did you mean 'agents'"),
         ({"agents": "oracle"}, "agents"),

@@ -231,7 +231,7 @@ def test_errors_are_raised_not_swallowed(policy: Policy) -> None:
 def test_diverged_weights_stop_the_run(tokenizer: PreTrainedTokenizerFast) -> None:
     policy = Policy(_model("qwen3", len(tokenizer)), tokenizer)
     torch.nn.init.constant_(policy.model.model.norm.weight, float("nan"))
-    with pytest.raises(FloatingPointError, match="not finite"):
+    with pytest.raises(RunError, match="not finite"):
         policy.generate([sessions(policy, 0)], temperature=1.0)
 
 

@@ -202,7 +202,7 @@ def test_the_base_of_an_adapter_is_an_input(model, tmp_path) -> None:
         assert [name for name, found in model_inputs(str(adapter)).items() if before[name] != found][-1] == str(path)
         before = model_inputs(str(adapter))
     (adapter / "adapter_config.json").write_text("{}")
-    with pytest.raises(RunError, match="adapter_config.json: no field base_model_name_or_path"):
+    with pytest.raises(RunError, match="adapter_config.json: needs base_model_name_or_path"):
         model_inputs(str(adapter))
     with pytest.raises(RunError, match="no model folder at"):
         model_inputs(str(tmp_path / "gone"))
@@ -212,7 +212,7 @@ def test_the_base_of_an_adapter_is_an_input(model, tmp_path) -> None:
 
 SHORT = BaseConfig(**TINY.__dict__ | {
     "layers": 1, "tokens": 30 * 64, "batch_tokens": 64, "save_minutes": 0.0, "card_streams": 1, "card_sessions": 1,
-    "card_tokens": 500,
+    "card_tokens": 1024,
 })  # fmt: skip
 
 

@@ -14,13 +14,92 @@ if __name__ == "__main__":  # before all that takes time to import
     end_at_signals("uma_lib")
 
 import argparse
+import dataclasses
+import importlib
+import inspect
+import json
+import re
+import shlex
 import sys
+import textwrap
+import tokenize
+import typing
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from uma_lib.paths import FIGURES, RESULTS, RUNS
 from uma_lib.processes import INTERRUPTED, carry_out
-from uma_lib.runs import RunError, check, load_parameters, load_yaml
+from uma_lib.runs import Run, RunError, check, load_parameters, load_yaml, read_json, type_name
+
+CONFIGURED = {  # commands with parameters: their dataclass, where their runs go, what they do
+    "base": ("uma_lib.base.BaseConfig", RUNS / "base", "make the shipped base model again"),
+    "train": ("uma_lib.training.TrainingConfig", RUNS / "train", "one reinforcement-learning run"),
+    "evaluate": ("uma_lib.evaluation.EvaluationConfig", RUNS / "evaluation", "agents by horizon"),
+    "revisions": ("uma_lib.revisions.RevisionsConfig", RUNS / "revisions", "agents by the rate of revisions"),
+    "analyse": ("uma_lib.analysis.AnalysisConfig", RUNS / "analysis", "habits of a policy before and after RL"),
+}
+
+
+# --- parameters ---------------------------------------------------------------------------------------------------
+
+
+def configuration(command: str) -> type:
+    """The dataclass of a command's parameters. It is imported only here, since most modules import torch."""
+    module, _, name = CONFIGURED[command][0].rpartition(".")
+    return getattr(importlib.import_module(module), name)
+
+
+def described(config: type) -> str:
+    """The parameters of a dataclass as YAML: name, default, and the comment beside the field with its type."""
+    comments: dict[str, str] = {}
+    for kind in reversed(config.__mro__[:-1]):
+        comments |= {name: comment for name, comment in field_comments(kind) if comment}
+    headings = {name: comment for name, comment in field_comments(config, above=True) if comment}
+    types, lines = typing.get_type_hints(config), []
+    for field in dataclasses.fields(config):
+        default = list(field.default) if isinstance(field.default, tuple) else field.default
+        written = f"{field.name}: {yaml.safe_dump([default], default_flow_style=True, width=10**6).strip()[1:-1]}"
+        kind = _in_words(types[field.name])
+        if field.name in headings:
+            lines += ["", f"# {headings[field.name]}"]
+        lines += textwrap.wrap(
+            f"{written:<30} # {comments.get(field.name, '')} ({kind})", 112, subsequent_indent=f"{'':30} # ",
+            break_long_words=False, drop_whitespace=True, replace_whitespace=False,
+        )  # fmt: skip
+    return "\n".join(lines)
+
+
+def field_comments(config: type, above: bool = False) -> Iterator[tuple[str, str]]:
+    """Name and comment of the fields that a dataclass itself declares: beside a field, or ``above`` it as a heading."""
+    source = textwrap.dedent(inspect.getsource(config)).splitlines(keepends=True)
+    tokens = list(tokenize.generate_tokens(iter(source).__next__))
+    beside = {t.start[0]: t.string.lstrip("# ") for t in tokens if t.type == tokenize.COMMENT}
+    own = vars(config)["__annotations__"]
+    for token, following in zip(tokens, tokens[1:], strict=False):
+        if token.start[1] == 4 and token.type == tokenize.NAME and token.string in own and following.string == ":":
+            alone = source[token.start[0] - 2].lstrip().startswith("#")
+            line = token.start[0] - 1 if above else token.start[0]
+            yield token.string, beside.get(line, "") if alone or not above else ""
+
+
+def _in_words(kind: Any) -> str:
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin is typing.Literal:
+        return " or ".join(map(str, arguments))
+    return f"list of {_in_words(arguments[0])}" if origin is tuple else type_name(kind)
+
+
+class _Help(argparse.Action):
+    """``--help`` of a command with parameters: they are looked up only when somebody asks."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        parameters = described(configuration(self.const))
+        parser.epilog = f"parameters and their defaults, as lines of a file or with --set NAME=VALUE:\n{parameters}"
+        parser.print_help()
+        parser.exit()
 
 
 def settings(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -30,7 +109,7 @@ def settings(arguments: argparse.Namespace) -> dict[str, Any]:
     for pair in arguments.set:
         name, equals, text = pair.partition("=")
         if not equals:
-            raise RunError(f"--set {pair}: write it as name=value")
+            raise RunError(f"--set {pair!r}: write it as name=value")
         if name in names:
             raise RunError(f"--set {name} is given twice; give it once")
         names.add(name)
@@ -38,43 +117,97 @@ def settings(arguments: argparse.Namespace) -> dict[str, Any]:
     return values
 
 
+# --- commands -----------------------------------------------------------------------------------------------------
+
+
 def run(arguments: argparse.Namespace) -> None:
-    """Carry out one command; the modules that import torch are loaded only when they are needed."""
-    if arguments.command == "base":
-        from uma_lib.base import BaseConfig, make_base
+    """Carry out one command and say what came out; the modules that import torch are loaded only when needed."""
+    out, command = arguments.out, arguments.command
+    config = check(configuration(command), settings(arguments)) if command in CONFIGURED else None
+    if command == "base":
+        from uma_lib.base import make_base
 
-        config = check(BaseConfig, settings(arguments))
-        _together(arguments, lambda: make_base(config, arguments.out))
-    elif arguments.command == "train":
-        from uma_lib.training import TrainingConfig, train
+        _together(arguments, lambda: make_base(config, out))
+    elif command == "train":
+        from uma_lib.training import train
 
-        config = check(TrainingConfig, settings(arguments))
-        _together(arguments, lambda: train(config, arguments.out))
-    elif arguments.command == "evaluate":
-        from uma_lib.evaluation import EvaluationConfig
+        _together(arguments, lambda: train(config, out))
+    elif command == "evaluate":
         from uma_lib.evaluation import run as evaluate
 
-        evaluate(check(EvaluationConfig, settings(arguments)), arguments.out)
-    elif arguments.command == "revisions":
-        from uma_lib.revisions import RevisionsConfig
+        evaluate(config, out)
+    elif command == "revisions":
         from uma_lib.revisions import run as revise
 
-        revise(check(RevisionsConfig, settings(arguments)), arguments.out)
-    elif arguments.command == "analyse":
-        from uma_lib.analysis import AnalysisConfig
+        revise(config, out)
+    elif command == "analyse":
         from uma_lib.analysis import run as analyse
 
-        analyse(check(AnalysisConfig, settings(arguments)), arguments.out)
-    elif arguments.command == "pipeline":
+        analyse(config, out)
+    elif command == "pipeline":
         from uma_lib.pipeline import run_pipeline
 
-        run_pipeline(arguments.parameters, arguments.out)
+        run_pipeline(arguments.parameters, out)
     else:
         from uma_lib.plots import draw_all
         from uma_lib.processes import clear_temporaries
 
-        clear_temporaries(arguments.out)
-        draw_all(arguments.results, arguments.out)
+        clear_temporaries(out)
+        draw_all(arguments.results, out)
+    from uma_lib.distributed import started_together
+
+    if not started_together():  # else the process that started them says it, once
+        print(outcome(command, config, out))
+
+
+def outcome(command: str, config: Any, out: Path) -> str:
+    """What a command has made and where it is, in one or two lines, and what may come next."""
+    model = out / "model"
+    name = str(model) if re.fullmatch(r"[\w./-]+", str(model)) else json.dumps(str(model))  # as YAML
+    if command == "train":
+        found = Run(out).results()["eval_accuracy"]
+        base = [f"model={config.base}"] if config.base != "data/nano" else []
+        return (
+            f"right answers on {config.eval_streams} held-out streams of {config.eval_sessions} sessions: "
+            f"{found[0]:.2f} before, {found[-1]:.2f} after {config.steps} steps; the model is in {model}\n"
+            f"evaluate it: {_command('evaluate', *base, f'trained=[{name}]')}"
+        )
+    if command == "base":
+        measured = Run(out).results()["sampled"]["accuracy"]["all"]
+        return (
+            f"right answers on {config.card_streams} held-out streams: {measured['share']:.2f}; the model is in "
+            f"{model}, with its card\ntrain it: {_command('train', f'base={name}')}"
+        )
+    if command == "evaluate":
+        cells = [r for r in read_json(out / "summary.json")["accuracy"] if r["kind"] == "all"]
+        over = f"at {_list(config.horizons)} sessions"
+        return f"right answers {over}: {_by_agent(cells)}\nall of it: {out / 'summary.json'}"
+    if command == "revisions":
+        cells = [r for r in Run(out).results()["accuracy"]
+                 if r["depends"] == "all" and r["horizon"] == config.horizons[0]]  # fmt: skip
+        over = f"at {config.horizons[0]} sessions, with {_list(config.rates)} revisions a purchase"
+        return f"right answers {over}: {_by_agent(cells)}\nall of it: {out / 'results.json'}"
+    if command == "analyse":
+        measured = read_json(out / "habits.json")
+        shares = [f"{measured[name]['accuracy']['all']['share']:.2f} by {getattr(config, name)}" for name in measured
+                  if name != "config"]  # fmt: skip
+        return f"right answers: {', '.join(shares)}\nhabits.json and trajectories.json are in {out}"
+    what = "figures are" if command == "figures" else "executed notebooks and what they wrote are"
+    return f"{what} in {out}"
+
+
+def _by_agent(cells: list[dict[str, Any]]) -> str:
+    agents = dict.fromkeys(cell["agent"] for cell in cells)
+    shares = {a: " ".join(f"{cell['accuracy']:.2f}" for cell in cells if cell["agent"] == a) for a in agents}
+    return ", ".join(f"{agent} {share}" for agent, share in shares.items())
+
+
+def _list(values: typing.Iterable[Any]) -> str:
+    return ", ".join(map(str, values))
+
+
+def _command(name: str, *pairs: str) -> str:
+    return " ".join(["python -m uma_lib", name, *(f"--set {shlex.quote(pair)}" for pair in pairs)])
 
 
 def _together(arguments: argparse.Namespace, work) -> None:
@@ -92,30 +225,38 @@ def _together(arguments: argparse.Namespace, work) -> None:
         work()
 
 
+def positive(text: str) -> int:
+    """A number of processes."""
+    if not re.fullmatch("0*[1-9][0-9]{0,3}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of processes; give 1 or more")
+    return int(text)
+
+
 def parser() -> argparse.ArgumentParser:
-    main = argparse.ArgumentParser("uma_lib", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    raw = argparse.RawDescriptionHelpFormatter
+    main = argparse.ArgumentParser("uma_lib", description=__doc__, formatter_class=raw)
     commands = main.add_subparsers(dest="command", required=True)
-    for name, default in (
-        ("base", RUNS / "base"),
-        ("train", RUNS / "train"),
-        ("evaluate", RUNS / "evaluation"),
-        ("revisions", RUNS / "revisions"),
-        ("analyse", RUNS / "analysis"),
-    ):
-        command = commands.add_parser(name)
+    for name, (_, default, title) in CONFIGURED.items():
+        command = commands.add_parser(name, description=title, formatter_class=raw, add_help=False)
         command.add_argument(
-            "--out", type=Path, default=default, help="folder of the run; an interrupted run continues"
+            "-h", "--help", action=_Help, nargs=0, const=name, help="this list of options and all parameters"
         )
-        command.add_argument("--parameters", type=Path, help="YAML file of parameters")
-        command.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="one parameter")
+        command.add_argument("--out", type=Path, default=default, metavar="FOLDER",
+                             help=f"folder of the run, {default} by default; an interrupted run continues")  # fmt: skip
+        command.add_argument("--parameters", type=Path, metavar="FILE", help="YAML file of parameters")
+        command.add_argument("--set", action="append", default=[], metavar="NAME=VALUE",
+                             help="one parameter, as often as needed; it overrides the file")  # fmt: skip
         if name in ("base", "train"):
-            command.add_argument("--processes", type=int, default=1, help="processes that share the work")
-    command = commands.add_parser("pipeline")
-    command.add_argument("--parameters", type=Path, required=True)
-    command.add_argument("--out", type=Path, required=True)
-    command = commands.add_parser("figures")
-    command.add_argument("--results", type=Path, default=RESULTS)
-    command.add_argument("--out", type=Path, default=FIGURES)
+            command.add_argument("--processes", type=positive, default=1, metavar="N",
+                                 help="processes that share the work, 1 by default")  # fmt: skip
+    command = commands.add_parser("pipeline", description="notebooks 01-05 with a parameter file")
+    command.add_argument("--parameters", type=Path, required=True, metavar="FILE",
+                         help="YAML file with a section a notebook; notebooks/params has some")  # fmt: skip
+    command.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="folder of the run; it continues")
+    command = commands.add_parser("figures", description="draw the figures from results files")
+    command.add_argument("--results", type=Path, default=RESULTS, metavar="FOLDER",
+                         help="the committed results by default")  # fmt: skip
+    command.add_argument("--out", type=Path, default=FIGURES, metavar="FOLDER", help=f"{FIGURES} by default")
     return main
 
 

@@ -20,7 +20,7 @@ from uma_lib.environment import Limits
 from uma_lib.ledger import CATEGORIES, SIZES, Question, Session
 from uma_lib.policy import Policy
 from uma_lib.processes import one_writer
-from uma_lib.rollout import Context, Played, Trajectory, ask_question, held_out_contexts, roll_out
+from uma_lib.rollout import Context, Played, Trajectory, ask_question, check_room, held_out_contexts, roll_out
 from uma_lib.runs import atomic_write_json, bounded, unknown
 from uma_lib.scoring import score
 
@@ -143,19 +143,19 @@ def accuracy(contexts: list[Context]) -> dict[str, float]:
 class AnalysisConfig:
     """What to measure of two policies, on the same held-out streams."""
 
-    before: str = "data/nano"
-    after: str = "data/nano-rl"
-    size: str = "small"
-    sessions: int = 10
-    streams: int = 30
+    before: str = "data/nano"  # model: a folder or a hub name
+    after: str = "data/nano-rl"  # the model to compare it with
+    size: str = "small"  # of the Ledger-QA sessions: small, standard or hard
+    sessions: int = 10  # of a stream
+    streams: int = 30  # with one question of each kind
     transcripts: int = 3  # trajectories written out in full
-    temperature: float = 1.0
-    schema_given: bool = True
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    seed: int = 0
-    session_tokens: int = 1024
-    turn_tokens: int = 768
-    core_tokens: int = 128
+    temperature: float = 1.0  # of sampling; 0 takes the likeliest token
+    schema_given: bool = True  # whether the prompts say how to name entries
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"  # of weights and arithmetic
+    seed: int = 0  # of sampling
+    session_tokens: int = 1024  # budget of a session, its prompt included
+    turn_tokens: int = 768  # budget of what is written in one turn
+    core_tokens: int = 128  # budget of the core memory
 
     def __post_init__(self) -> None:
         least_one = (1, math.inf)
@@ -166,12 +166,14 @@ class AnalysisConfig:
         if self.size not in SIZES:
             raise ValueError(unknown("size", self.size, SIZES))
 
+    @property
+    def limits(self) -> Limits:
+        return Limits(session_tokens=self.session_tokens, turn_tokens=self.turn_tokens, core_tokens=self.core_tokens)
+
 
 def describe(policy: Policy, config: AnalysisConfig) -> tuple[dict, list[dict]]:
     """Measures of one policy, and some of its trajectories in full."""
-    limits = Limits(
-        session_tokens=config.session_tokens, turn_tokens=config.turn_tokens, core_tokens=config.core_tokens
-    )
+    limits = config.limits
     contexts = held_out_contexts(config.size, config.sessions, config.streams)
     roll_out(
         policy, contexts, 1, limits, (config.seed, "analysis"),
@@ -226,8 +228,11 @@ def run(config: AnalysisConfig, out: Path) -> None:
     """Describe both policies; writes ``habits.json`` and ``trajectories.json`` into ``out``."""
     # a lock of its own: the folder may be that of a pipeline or of other results
     with one_writer(out, ".analysis.lock"):
+        policies = {name: Policy.load(getattr(config, name), dtype=config.dtype) for name in ("before", "after")}
+        for policy in policies.values():
+            check_room(policy.chat, policy.context_tokens, config.size, config.limits, config.schema_given)
         measures, transcripts = {"config": asdict(config)}, {}
-        for name, path in (("before", config.before), ("after", config.after)):
-            measures[name], transcripts[name] = describe(Policy.load(path, dtype=config.dtype), config)
+        for name, policy in policies.items():
+            measures[name], transcripts[name] = describe(policy, config)
         atomic_write_json(out / "habits.json", measures)
         atomic_write_json(out / "trajectories.json", transcripts)

@@ -34,8 +34,8 @@ from uma_lib.ledger import SIZES
 from uma_lib.paths import PACKAGE
 from uma_lib.policy import ChatFormat, Policy
 from uma_lib.resume import reading, save_checkpoint
-from uma_lib.rollout import held_out_contexts
-from uma_lib.runs import MetricsLog, Run, atomic_write_json, atomic_write_text, bounded, unknown
+from uma_lib.rollout import check_room, held_out_contexts
+from uma_lib.runs import MetricsLog, Run, RunError, atomic_write_json, atomic_write_text, bounded, unknown
 from uma_lib.scoring import score
 
 END, START, STOP = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
@@ -45,15 +45,17 @@ END, START, STOP = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 class BaseConfig:
     """How the base is made."""
 
+    # the model
     size: str = "small"  # of the Ledger-QA sessions in the demonstrations
-    seed: int = 0
-    vocabulary: int = 1536
-    width: int = 192
-    layers: int = 4
-    heads: int = 4
-    key_value_heads: int = 2
-    feed_forward: int = 512
+    seed: int = 0  # of demonstrations and first weights
+    vocabulary: int = 1536  # tokens of the tokenizer
+    width: int = 192  # of embeddings and between layers
+    layers: int = 4  # of attention and feed-forward
+    heads: int = 4  # of attention
+    key_value_heads: int = 2  # shared by several heads of attention
+    feed_forward: int = 512  # width within a layer
     context: int = 2048  # positions
+    # the warm start
     tokens: int = 20_000_000  # of demonstrations, in all
     batch_tokens: int = 6144  # an optimizer step, over all processes
     longest: int = 1000  # tokens of a demonstration; longer ones are left out
@@ -61,10 +63,11 @@ class BaseConfig:
     adam_lr: float = 0.004  # of embeddings and norms
     warmup: float = 0.02  # share of the steps
     decay: float = 0.4  # share of the steps in which the rate falls to zero, linearly
+    # the model card
     card_streams: int = 30  # held-out streams that its competence is measured on
-    card_sessions: int = 10
+    card_sessions: int = 10  # of each of these streams
     card_tokens: int = 1024  # budget of a session there
-    save_minutes: float = 3.0  # between checkpoints
+    save_minutes: float = 3.0  # minutes between checkpoints
 
     def __post_init__(self) -> None:
         least_one = (1, math.inf)
@@ -81,6 +84,11 @@ class BaseConfig:
             raise ValueError(
                 f"width {self.width} must be a multiple of twice heads ({self.heads}), and heads one of "
                 f"key_value_heads ({self.key_value_heads})"
+            )
+        if max(self.longest, self.card_tokens) > self.context:
+            raise ValueError(
+                f"longest ({self.longest}) and card_tokens ({self.card_tokens}) must not be more than context "
+                f"({self.context})"
             )
         if self.tokens < self.batch_tokens:
             raise ValueError(f"tokens ({self.tokens}) is less than batch_tokens ({self.batch_tokens}): not one step")
@@ -245,11 +253,30 @@ def schedule(config: BaseConfig, progress: float) -> float:
 
 def make_base(config: BaseConfig, folder: Path) -> None:
     """Train the base and write model, tokenizer and metrics into ``folder``; resumes from its checkpoint."""
+    tokenizer = make_tokenizer(config)  # deterministic, so every process has the same
+    check_fit(config, ChatFormat(tokenizer))
     with writer(folder):
-        _make_base(config, Path(folder))
+        _make_base(config, Path(folder), tokenizer)
 
 
-def _make_base(config: BaseConfig, folder: Path) -> None:
+def check_fit(config: BaseConfig, chat: ChatFormat) -> None:
+    """Refuse, before anything is made, budgets that no demonstration fits or not all sessions of the model card."""
+    examples = islice(demonstrations(f"{config.seed}/0/0", config.size), 100)
+    shortest = min(len(transcript(example, chat)[0]) for example in examples)
+    if shortest > config.longest:
+        raise RunError(f"longest is {config.longest}, but no demonstration has less than {shortest} tokens: raise it")
+    check_room(chat, config.context, config.size, card_settings(config, 1.0).limits, True)
+
+
+def card_settings(config: BaseConfig, temperature: float) -> AnalysisConfig:
+    """What the model card measures."""
+    return AnalysisConfig(
+        size=config.size, sessions=config.card_sessions, streams=config.card_streams,
+        session_tokens=config.card_tokens, temperature=temperature, transcripts=0,
+    )  # fmt: skip
+
+
+def _make_base(config: BaseConfig, folder: Path, tokenizer: PreTrainedTokenizerFast) -> None:
     together, run = accelerator(), Run(folder)
     torch.set_num_threads(1)  # processes scale better than threads for a model this small
     rank, world = together.process_index, together.num_processes
@@ -259,7 +286,6 @@ def _make_base(config: BaseConfig, folder: Path) -> None:
     together.wait_for_everyone()  # all have read it before one writes
     if complete:
         return
-    tokenizer = make_tokenizer(config)  # deterministic, so every process has the same
     chat = ChatFormat(tokenizer)
     model = make_model(config, len(tokenizer)).train()
     matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
@@ -310,6 +336,8 @@ def _make_base(config: BaseConfig, folder: Path) -> None:
         spent = time.monotonic() - began
         if has_row(step + 1, steps):
             mean = sum(t for t, _ in recent) / sum(n for _, n in recent)
+            if not math.isfinite(mean):
+                raise RunError(f"the loss is not finite at step {step + 1}: lower muon_lr and adam_lr")
             log.write({"step": step + 1, "tokens": (step + 1) * config.batch_tokens, "loss": round(mean, 5),
                        "seconds": round(spent, 1)})  # fmt: skip
             recent.clear()
@@ -342,11 +370,7 @@ def finish(config: BaseConfig, folder: Path, seconds: float) -> None:
         "demonstrator": demonstrator_accuracy(config),
     }
     for name, temperature in (("sampled", 1.0), ("greedy", 0.0)):
-        settings = AnalysisConfig(
-            size=config.size, sessions=config.card_sessions, streams=config.card_streams,
-            session_tokens=config.card_tokens, temperature=temperature, transcripts=0,
-        )  # fmt: skip
-        measures[name], _ = describe(policy, settings)
+        measures[name], _ = describe(policy, card_settings(config, temperature))
     atomic_write_json(folder / "model" / "competence.json", measures)
     atomic_write_text(folder / "model" / "README.md", card(config, measures))
     Run(folder).finish(measures, device="cpu", seed=config.seed)

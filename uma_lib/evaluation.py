@@ -34,17 +34,17 @@ import numpy as np
 from scipy import stats
 from tqdm import tqdm
 
+from uma_lib import models
 from uma_lib.baselines import Passages, Reading, concat_question, rag_question
 from uma_lib.demonstrator import Demonstrator, Habits
 from uma_lib.environment import Limits
 from uma_lib.ledger import CATEGORIES, SIZES, SPLITS, Question, Stream
 from uma_lib.ledger.testsets import first_streams
-from uma_lib.paths import BASE, REPO
 from uma_lib.policy import Policy, Rollout
 from uma_lib.processes import one_writer
 from uma_lib.resume import model_inputs
 from uma_lib.retrieval import Encoder, MiniLM
-from uma_lib.rollout import Context, Tokens, roll_out
+from uma_lib.rollout import Context, Tokens, check_room, roll_out
 from uma_lib.runs import (
     Run,
     RunError,
@@ -54,6 +54,7 @@ from uma_lib.runs import (
     model_folder,
     read_json,
     read_text,
+    unknown,
 )
 from uma_lib.scoring import score
 from uma_lib.tolerant import score_tolerant
@@ -81,24 +82,24 @@ Progress = Callable[[int, int], None] | None  # (sessions or streams finished, t
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    """What is evaluated. Models are folders (relative to the repository, or absolute) or names on the hub."""
+    """What is evaluated. Models are folders or names on the hub, as in `runs.model_folder`."""
 
-    model: str = str(BASE.relative_to(REPO))  # the base
-    trained: tuple[str, ...] = ()  # checkpoints after reinforcement learning, one a training seed
-    agents: tuple[str, ...] = AGENTS
+    model: str = "data/nano"  # the base: a folder or a hub name
+    trained: tuple[str, ...] = ()  # models after reinforcement learning, one a training seed
+    agents: tuple[str, ...] = AGENTS  # who is evaluated
     horizons: tuple[int, ...] = (2, 5, 10, 20, 50)  # sessions in a stream
     streams: tuple[int, ...] = (60, 60, 60, 60, 60)  # how many, for each horizon
-    split: str = "test"
-    size: str = "small"
+    split: str = "test"  # of the benchmark: validation is for choosing, test for reporting
+    size: str = "small"  # of the Ledger-QA sessions: small, standard or hard
     revisions: float = 0.0  # above 0: streams of the track ledger-qa-revised, as many revisions for each purchase
     per_kind: int = 1  # questions of each kind a stream
-    schema_given: bool = True  # which variant of the prompts
-    temperature: float = 1.0
-    seed: int = 0
+    schema_given: bool = True  # whether the prompts say how to name entries
+    temperature: float = 1.0  # of sampling; 0 takes the likeliest token
+    seed: int = 0  # of sampling
     slots: int = 64  # sessions decoded together
-    session_tokens: int = 1024  # the budget of a session, as in training
-    turn_tokens: int = 768
-    core_tokens: int = 128
+    session_tokens: int = 1024  # budget of a session, its prompt included; as in training
+    turn_tokens: int = 768  # budget of what is written in one turn
+    core_tokens: int = 128  # budget of the core memory
     raw_search: bool = False  # question sessions of the memory agents may search the raw chunks
     smoke: bool = False  # marks the results as those of a short trial; figures say so
 
@@ -107,18 +108,19 @@ class EvaluationConfig:
             raise ValueError(f"agents must be of {', '.join(AGENTS)}, not {', '.join(self.agents)}")
         if "uma_rl" in self.agents and not self.trained:
             raise ValueError("uma_rl needs checkpoints: name them in trained, or leave it out of agents")
-        if self.split not in SPLITS or self.size not in SIZES:
-            raise ValueError(f"split must be of {', '.join(SPLITS)}, and size of {', '.join(SIZES)}")
+        for name, known in (("split", SPLITS), ("size", SIZES)):
+            if getattr(self, name) not in known:
+                raise ValueError(unknown(name, getattr(self, name), known))
         least_one = (1, math.inf)
         bounded(
-            self, revisions=(0, 1), horizons=least_one, streams=least_one, per_kind=least_one, slots=least_one,
+            self, revisions=(0, 1), horizons=least_one, streams=least_one, per_kind=(1, 1000), slots=(1, 4096),
             temperature=(0, 100), seed=(0, math.inf), session_tokens=least_one, turn_tokens=least_one,
             core_tokens=least_one,
         )  # fmt: skip
-        if len(self.streams) != len(self.horizons):
-            raise ValueError(f"streams has {len(self.streams)} numbers: give one for each of {self.horizons}")
         if not self.agents or not self.horizons:
             raise ValueError("agents and horizons must not be empty")
+        if len(self.streams) != len(self.horizons):
+            raise ValueError(f"streams has {len(self.streams)} numbers: give one for each of {self.horizons}")
         for name in ("agents", "horizons", "trained"):
             values = getattr(self, name)
             if len(set(values)) < len(values):
@@ -165,7 +167,7 @@ def evaluate(
             demonstrator = Demonstrator(Habits(), rng, config.limits)
             memory = demonstrator.keep(stream)
             answers = [demonstrator.ask(memory, question) for question in questions]
-        rows += [_row(agent, stream, q, answer) for q, answer in zip(questions, answers, strict=True)]
+        rows += [row_of(agent, stream, q, answer) for q, answer in zip(questions, answers, strict=True)]
         if progress:
             progress(number, 0)
     return rows
@@ -191,7 +193,7 @@ def _memory_agent(
         read = sum(len(played.tokens.ids) for played in context.trajectories[0].sessions)
         for question, played in zip(context.questions, context.answers[0], strict=True):
             answer = played.session.answer
-            rows.append(_row(agent, context.stream, question, answer, played.tokens, read, seed))
+            rows.append(row_of(agent, context.stream, question, answer, played.tokens, read, seed))
     return rows
 
 
@@ -214,11 +216,11 @@ def _reader(
     for stream, questions in asked:
         for question in questions:
             reading = next(readings)
-            rows.append(_row(agent, stream, question, reading.answer, reading.tokens))
+            rows.append(row_of(agent, stream, question, reading.answer, reading.tokens))
     return rows
 
 
-def _row(
+def row_of(
     agent: str,
     stream: Stream,
     question: Question,
@@ -227,6 +229,7 @@ def _row(
     memory_tokens: int = 0,
     seed: int = 0,
 ) -> Row:
+    """The row (see `COLUMNS`) of one answer, scored; ``tokens`` are those of its session, None for no model's."""
     tokens = tokens or Tokens()
     said = answer or ""  # no answer is wrong
     return {
@@ -371,6 +374,7 @@ def run(config: EvaluationConfig, out: Path) -> dict[str, Any]:
 
 def _run(config: EvaluationConfig, out: Path) -> dict[str, Any]:
     folder, summary_path = Run(out), out / "summary.json"
+    check_models(config, folder)
     folder.start(asdict(config), evaluation_inputs(config))
     if folder.complete:
         return read_json(summary_path)
@@ -412,6 +416,15 @@ def _run(config: EvaluationConfig, out: Path) -> dict[str, Any]:
     atomic_write_json(summary_path, summary)
     folder.close(folders.values(), seed=config.seed)
     return read_json(summary_path)
+
+
+def check_models(config: EvaluationConfig, folder: Run) -> None:
+    """Refuse models that are damaged or that the sessions do not fit, before ``folder`` is begun. Reads no weights."""
+    of_agent = models_of_agents(config)
+    names = dict.fromkeys(name for agent in config.agents for name in of_agent[agent] if name)
+    for name in names if not folder.complete else ():
+        policy = Policy(*models.without_weights(name))
+        check_room(policy.chat, policy.context_tokens, config.size, config.limits, config.schema_given)
 
 
 def models_of_agents(config: EvaluationConfig) -> dict[str, tuple[str | None, ...]]:

@@ -18,6 +18,8 @@ import numpy as np
 import torch
 from transformers.cache_utils import Cache
 
+from uma_lib.runs import RunError
+
 T = TypeVar("T")
 
 
@@ -189,7 +191,7 @@ class Slots:
         self.cached[rows] += 1
         token, logprob = self._sample(logits, self.noise[index, position + 1])
         if not np.isfinite(logprob).all():
-            raise FloatingPointError("the model's logits are not finite: lower the learning rate, or use float32")
+            raise RunError("the model's logits are not finite: lower the learning rate, or use float32")
         index = np.flatnonzero(self.cached[rows] == self.known[rows])
         token, end = token[index], self.known[index]
         self.tokens[index, end] = token

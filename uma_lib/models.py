@@ -14,7 +14,7 @@ from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import OfflineModeIsEnabled, StrictDataclassError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from uma_lib.paths import REPO
@@ -80,6 +80,22 @@ def load(
     base = base_of(folder, adapter)
     model, tokenizer = _plain(base, folder_of(base), dtype, None)
     return _with_adapter(model, folder, trainable), tokenizer
+
+
+def without_weights(name: str | Path) -> tuple[torch.nn.Module, PreTrainedTokenizerBase]:
+    """The model that `load` would load, an adapter's base, with no weights: what can be asked of it costs no memory."""
+    folder = folder_of(name)
+    adapter = adapter_config(folder)
+    if adapter is not None:
+        return without_weights(base_of(folder, adapter))
+    _check_files(name, folder)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        with torch.device("meta"):
+            return AutoModelForCausalLM.from_config(config, trust_remote_code=False), tokenizer
+    except DAMAGE as error:
+        raise _refusal(name, one_line(error)) from error
 
 
 def _plain(

@@ -1,7 +1,7 @@
 """Where the things are that the project ships, whatever the current directory.
 
-In a clone they lie beside the package: ``data/``, ``notebooks/``, ``figures/``. An installed package (`pip install .`)
-has ``data/`` and ``notebooks/params/`` inside itself, and nothing is ever written there.
+In a clone they lie beside the package: ``data/``, ``notebooks/``, ``figures/``. A package from ``pip install .`` has
+``data/`` and ``notebooks/params/`` inside itself, and nothing is ever written there.
 
 Paths that a user gives are relative to the current directory, and so are the folders that commands write to unless told
 otherwise. Models and parameter files are looked for among what is shipped as well (`shipped`).

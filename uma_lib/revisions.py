@@ -24,7 +24,15 @@ from typing import Any
 
 from uma_lib import evaluation
 from uma_lib.analysis import amounts_in
-from uma_lib.evaluation import EvaluationConfig, Row, accuracy_of, evaluated_models, evaluation_inputs, read_answers
+from uma_lib.evaluation import (
+    EvaluationConfig,
+    Row,
+    accuracy_of,
+    check_models,
+    evaluated_models,
+    evaluation_inputs,
+    read_answers,
+)
 from uma_lib.ledger import Event, Ledger, Question, Session, Stream
 from uma_lib.ledger.questions import answer
 from uma_lib.ledger.state import PURCHASES, REVISIONS
@@ -217,6 +225,7 @@ def run(config: RevisionsConfig, out: Path) -> dict[str, Any]:
 
 def _run(config: RevisionsConfig, out: Path) -> dict[str, Any]:
     folder = Run(out)
+    check_models(config, folder)
     folder.start(asdict(config), evaluation_inputs(config))
     if folder.complete:
         return folder.results()

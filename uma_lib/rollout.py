@@ -85,22 +85,24 @@ def no_room(tokens: int, limits: Limits) -> RunError:
     )
 
 
-def check_room(policy: Policy, size: str, limits: Limits, schema_given: bool, sessions: int = 60) -> None:
+def check_room(
+    chat: ChatFormat, context_tokens: int, size: str, limits: Limits, schema_given: bool, sessions: int = 60
+) -> None:
     """Refuse a budget that the model has not, or into which sessions of this size do not fit, before any is played.
 
     Looks at the prompts of ``sessions`` memory sessions of the split validation, with a core memory of half its budget:
     a sample, so that a rare longer one may still end a run later.
     """
-    if limits.session_tokens > policy.context_tokens:
+    if limits.session_tokens > context_tokens:
         raise RunError(
-            f"session_tokens={limits.session_tokens} is more than the {policy.context_tokens} tokens that the model "
-            "can read: lower session_tokens, or use a model with a longer context"
+            f"session_tokens={limits.session_tokens} is more than the {context_tokens} tokens that the model can read: "
+            "lower session_tokens, or use a model with a longer context"
         )
     stream = Stream(size, "validation", sessions, 0)
     longest = 0
     for session in stream:
         played = MemorySession(Memory(), session.text, limits, schema_given, stream.size.asks_scenes)
-        longest = max(longest, len(policy.chat.open(played.messages, played.schemas)))
+        longest = max(longest, len(chat.open(played.messages, played.schemas)))
     if longest + limits.core_tokens // 2 >= limits.session_tokens:
         raise no_room(longest + limits.core_tokens // 2, limits)
 

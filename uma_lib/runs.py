@@ -21,6 +21,7 @@ import re
 import subprocess
 import types
 import typing
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -92,7 +93,7 @@ def check_value(name: str, value: Any, expected: Any) -> Any:
     if origin is Literal:
         if not any(value == choice and type(value) is type(choice) for choice in arguments):
             choices = ", ".join(repr(choice) for choice in arguments)
-            raise RunError(f"parameter {name!r} is {value!r}; pass one of {choices}")
+            raise RunError(f"parameter {name!r} is {_brief(value)}; pass one of {choices}")
         return value
     kind = origin or expected
     if kind in (list, tuple):
@@ -102,6 +103,8 @@ def check_value(name: str, value: Any, expected: Any) -> Any:
             return kind(value)
         return kind(check_value(f"{name}[{i}]", item, arguments[0]) for i, item in enumerate(value))
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        if abs(value) > LARGEST:
+            return math.inf if value > 0 else -math.inf  # which no range allows
         return float(value)
     if kind is int and isinstance(value, float) and value.is_integer():
         raise RunError(_wrong(name, value, expected, f"write {int(value)}, without point or exponent"))
@@ -110,16 +113,27 @@ def check_value(name: str, value: Any, expected: Any) -> Any:
     if kind is bool and not isinstance(value, bool):
         raise RunError(_wrong(name, value, expected, "write True or False (papermill -p: not false)"))
     if kind is str and not isinstance(value, str):
-        raise RunError(_wrong(name, value, expected, f'write "{value}", with papermill -r {name} {value}'))
+        text = _brief(value)
+        raise RunError(_wrong(name, value, expected, f'write "{text}", with papermill -r {name} {text}'))
     if type(value) is not kind:
         raise RunError(_wrong(name, value, expected, f"pass a value of type {type_name(expected)}"))
     return value
 
 
+LARGEST = 2**53  # integers up to here are exact as floats
+
+
+def _brief(value: Any, limit: int = 80) -> str:
+    """The value as Python writes it, cut to one short line."""
+    text = repr(value)
+    return text if len(text) <= limit else f"{text[:limit]}..."
+
+
 def bounded(config: Any, **bounds: tuple[float, float]) -> None:
     """Refuse a number (or one of a tuple) of a configuration outside ``name=(least, most)``, both included.
 
-    NaN and infinity are outside of every range. Raises ValueError, which `check` turns into a `RunError`.
+    NaN, infinity and numbers too large to count with are outside of every range. Raises ValueError, which `check` turns
+    into a `RunError`.
 
     >>> @dataclasses.dataclass
     ... class Config:
@@ -131,9 +145,10 @@ def bounded(config: Any, **bounds: tuple[float, float]) -> None:
     for name, (least, most) in bounds.items():
         value = getattr(config, name)
         for one in value if isinstance(value, tuple) else (value,):
-            if not (math.isfinite(one) and least <= one <= most):
-                wanted = f"at least {least:g}" if most == math.inf else f"between {least:g} and {most:g}"
-                raise ValueError(f"{name} is {one}; it must be {wanted}")
+            if not (least <= one <= min(most, LARGEST)):
+                small = most == math.inf and not one > LARGEST
+                wanted = f"at least {least:g}" if small else f"between {least:g} and {min(most, LARGEST):g}"
+                raise ValueError(f"{name} is {_brief(one)}; it must be {wanted}")
 
 
 def type_name(kind: Any) -> str:
@@ -151,7 +166,7 @@ def unknown(what: str, name: str, known: Iterable[str]) -> str:
 
 
 def _wrong(name: str, value: Any, expected: Any, advice: str) -> str:
-    return f"parameter {name!r} is {value!r} ({type(value).__name__}), not {type_name(expected)}; {advice}"
+    return f"parameter {name!r} is {_brief(value)} ({type(value).__name__}), not {type_name(expected)}; {advice}"
 
 
 def notebook_parameters(namespace: Mapping[str, Any]) -> dict[str, Any]:
@@ -186,14 +201,23 @@ def load_parameters(path: Path) -> dict[str, Any]:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML's safe loader, but a key that stands twice in a mapping is refused."""
+    """YAML's safe loader, but a key that stands twice in a mapping is refused, and so are references.
+
+    References (`*name`) let a short text stand for a value of any size.
+    """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        twice = next((key for key in keys if keys.count(key) > 1), None)
-        if twice is not None:
-            raise yaml.constructor.ConstructorError(None, None, f"{twice!r} stands there twice", node.start_mark)
+        keys = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
+        for key, count in keys.items():
+            if count > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"{key!r} stands there twice", node.start_mark)
         return super().construct_mapping(node, deep)
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            said = f"write out what *{self.peek_event().anchor} stands for"
+            raise yaml.composer.ComposerError(None, None, said, self.peek_event().start_mark)
+        return super().compose_node(parent, index)
 
 
 def load_yaml(text: str, where: str) -> Any:

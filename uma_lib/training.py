@@ -45,54 +45,55 @@ from uma_lib.runs import MetricsLog, Run, RunError, bounded, unknown
 class TrainingConfig:
     """One training run. The defaults are the CPU run; ``notebooks/params`` holds the paper's values."""
 
+    # what is trained
     base: str = "data/nano"  # model to start from: a folder or a hub name; an adapter is trained on
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    lora_rank: int = 0  # 0: full fine-tuning
-    seed: int = 0
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"  # of weights and arithmetic
+    lora_rank: int = 0  # of the adapter that is trained; 0: all weights are
+    seed: int = 0  # of streams, sampling and an adapter's first weights
     # streams
-    size: str = "small"
+    size: str = "small"  # of the Ledger-QA sessions: small, standard or hard
     lengths: tuple[int, ...] = (2, 3, 4)  # sessions of a training stream, drawn evenly
-    late_lengths: tuple[int, ...] = (4, 6, 8)  # after ``late_from`` of the steps
-    late_from: float = 0.5
-    schema_given: bool = True
+    late_lengths: tuple[int, ...] = (4, 6, 8)  # the same after late_from of the steps
+    late_from: float = 0.5  # share of the steps
+    schema_given: bool = True  # whether the prompts say how to name entries
     # rollouts
-    steps: int = 60
+    steps: int = 60  # in all
     contexts: int = 12  # streams a step
     trajectories: int = 8  # N, memory trajectories of a stream
     questions: int = 6  # M at most, the same for all N trajectories
-    temperature: float = 1.0
+    temperature: float = 1.0  # of sampling, in evaluation too
     slots: int = 64  # sessions decoded together
-    session_tokens: int = 1024
-    turn_tokens: int = 768
-    core_tokens: int = 128
+    session_tokens: int = 1024  # budget of a session, its prompt included
+    turn_tokens: int = 768  # budget of what is written in one turn
+    core_tokens: int = 128  # budget of the core memory
     raw_search: bool = False  # question sessions may search the raw chunks
     # reward and advantages
     tool_weight: float = 0.05  # lambda_tool; 0.5 in the paper
     std_floor: float = 0.1  # under a group's standard deviation
     stratified: bool = True  # False: one group for everything (ablation of the paper)
     # updates
-    lr: float = 5e-4
-    warmup_steps: int = 3
+    lr: float = 5e-4  # of AdamW, at its highest
+    warmup_steps: int = 3  # in which the learning rate rises, linearly; 0: it does not
     decay: float = 0.4  # share of the steps, at the end, in which the learning rate falls to zero, linearly
-    adam_beta2: float = 0.99
+    adam_beta2: float = 0.99  # of AdamW's mean of squared gradients
     updates: int = 2  # optimizer steps on the sessions of one rollout
-    clip: float = 0.2
-    beta: float = 0.0  # weight of the KL penalty to the base
-    max_grad_norm: float = 1.0
+    clip: float = 0.2  # of the ratio of probabilities, to 1 - clip .. 1 + clip
+    beta: float = 0.0  # weight of the KL penalty to the base; with an adapter, to the model without it
+    max_grad_norm: float = 1.0  # longer gradients are scaled down to it
     micro_tokens: int = 4096  # padded tokens of one forward pass
     # evaluation on fixed held-out streams, and checkpoints
-    eval_every: int = 10  # steps
-    eval_streams: int = 24
-    eval_sessions: int = 10
-    save_every: int = 5  # steps
+    eval_every: int = 10  # steps between evaluations
+    eval_streams: int = 24  # with one question of each kind
+    eval_sessions: int = 10  # of each of these streams
+    save_every: int = 5  # steps between checkpoints
 
     def __post_init__(self) -> None:
         least_one = (1, math.inf)
         bounded(
             self, steps=least_one, contexts=least_one, questions=least_one, updates=least_one, eval_every=least_one,
-            eval_streams=least_one, eval_sessions=least_one, save_every=least_one, slots=least_one, lengths=least_one,
+            eval_streams=least_one, eval_sessions=least_one, save_every=least_one, slots=(1, 4096), lengths=least_one,
             late_lengths=least_one, turn_tokens=least_one, core_tokens=least_one, session_tokens=least_one,
-            micro_tokens=least_one, lora_rank=(0, math.inf), warmup_steps=(0, math.inf), seed=(0, math.inf),
+            micro_tokens=least_one, lora_rank=(0, 4096), warmup_steps=(0, math.inf), seed=(0, math.inf),
             trajectories=(2, math.inf),  # a group of one has no advantage
             late_from=(0, 1), decay=(0, 1), adam_beta2=(0, 0.999999), tool_weight=(0, math.inf),
             std_floor=(0, math.inf), beta=(0, math.inf), clip=(1e-6, math.inf), max_grad_norm=(1e-9, math.inf),
@@ -254,7 +255,7 @@ class Trainer:
                 f"lora_rank={adapter['r']} to train it on, or name its base to begin anew"
             )
         self.policy = Policy.load(config.base, dtype=config.dtype, device=device, trainable=True)
-        check_room(self.policy, config.size, config.limits, config.schema_given)
+        check_room(self.policy.chat, self.policy.context_tokens, config.size, config.limits, config.schema_given)
         self.reference = None  # with an adapter, trained on or new, it is the model without the adapter
         if config.lora_rank and not adapter:
             self.policy.model = new_adapter(self.policy.model, config.lora_rank)
@@ -363,6 +364,8 @@ class Trainer:
         for p in self.params:
             p.grad /= count
         norm = torch.nn.utils.clip_grad_norm_(self.params, config.max_grad_norm)
+        if not norm.isfinite():
+            raise RunError(f"the gradient is not finite at step {self.step + 1}: lower lr, or use dtype float32")
         self.optimizer.step()
         return norm.item()
 
