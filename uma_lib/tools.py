@@ -45,6 +45,30 @@ class ToolCall:
 # Calls, from text.
 
 
+_THOUGHT = re.compile(r"<(/?)(?:think(?:ing)?|thought|reasoning)(?:\s[^<>]{0,100})?>", re.IGNORECASE)
+
+
+def split_thought(text: str) -> tuple[str, str]:
+    """The thought in a turn, and the rest of it, which is spoken.
+
+    Thought stands between tags such as <think>. Before a closing tag without an opening one everything is thought,
+    since many chat templates put the opening tag into the prompt; after an opening tag that is never closed the rest.
+
+    >>> split_thought("30 + 40\\n</think>\\n70")
+    ('30 + 40', '70')
+    """
+    thought: list[str] = []
+    speech: list[str] = []
+    position, thinking = 0, False
+    for tag in _THOUGHT.finditer(text):
+        if tag[1] and not thinking:
+            thought, speech = [*thought, *speech], []
+        (thought if tag[1] or thinking else speech).append(text[position : tag.start()])
+        position, thinking = tag.end(), not tag[1]
+    (thought if thinking else speech).append(text[position:])
+    return "\n".join(filter(None, map(str.strip, thought))), "\n".join(filter(None, map(str.strip, speech)))
+
+
 def parse_calls(text: str) -> tuple[str, list[ToolCall]]:
     """Split a model's turn into the text outside its calls and the calls. Never raises.
 
