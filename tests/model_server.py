@@ -9,14 +9,18 @@ KEY = 'sk-very-secret/0123"456789'
 
 
 def completion(text, ended="stop"):
-    return 200, {"choices": [{"message": {"role": "assistant", "content": text}, "finish_reason": ended}]}
+    return message(ended, content=text)
+
+
+def message(ended="stop", **fields):
+    return 200, {"choices": [{"message": {"role": "assistant", **fields}, "finish_reason": ended}]}
 
 
 @contextmanager
-def server(play):
+def server(play, path="/v1", port=0):
     """``play(body, number of the request, headers)`` gives status, answer and headers; yields URL and bodies.
 
-    Status 0 breaks the connection off.
+    Status 0 breaks the connection off. A Content-Length that is given stays, right or not.
     """
     bodies, lock = [], threading.Lock()
 
@@ -29,7 +33,7 @@ def server(play):
             with lock:
                 bodies.append(body)
                 number = len(bodies)
-            assert self.path == "/v1/chat/completions"
+            assert self.path == f"{path}/chat/completions"
             status, answer, *headers = play(body, number, self.headers)
             if not status:
                 self.close_connection = True
@@ -38,9 +42,11 @@ def server(play):
             self.send_response(status)
             for name, value in headers:
                 self.send_header(name, value)
-            self.send_header("Content-Length", str(len(data)))
+            if "Content-Length" not in dict(headers):
+                self.send_header("Content-Length", str(len(data)))
             self.end_headers()
             self.wfile.write(data)
+            self.close_connection = "Content-Length" in dict(headers)
 
         def log_message(self, *_):
             pass
@@ -51,11 +57,11 @@ def server(play):
         def handle_error(self, *_):  # a client that was killed
             pass
 
-    with Server(("127.0.0.1", 0), Handler) as running:
+    with Server(("127.0.0.1", port), Handler) as running:
         thread = threading.Thread(target=running.serve_forever, args=(0.02,))
         thread.start()
         try:
-            yield f"http://127.0.0.1:{running.server_port}/v1", bodies
+            yield f"http://127.0.0.1:{running.server_port}{path}", bodies
         finally:
             running.shutdown()
             thread.join()

@@ -96,6 +96,18 @@ def test_dates_are_distinct_and_sorted(sessions):
     assert dates[0] >= "2023-01-01" and (sessions > 700 or dates[-1] <= "2024-12-31")
 
 
+@pytest.mark.parametrize("sessions", [streams.MOST_SESSIONS - 1, streams.MOST_SESSIONS])
+def test_the_longest_streams_end_before_the_last_year_that_can_be_written(sessions, monkeypatch):
+    def last(self, days, number):  # instead of a random choice of millions
+        assert number == sessions
+        return [0, days[-1]]
+
+    monkeypatch.setattr("random.Random.sample", last)
+    first, last_day = Stream("small", "test", sessions, 0)._days
+    assert first == date(2023, 1, 1) and last_day == date(9998, 12, 31)
+    assert last_day + timedelta(days=15)  # the most that a question goes beyond the last session
+
+
 @pytest.mark.parametrize(("size", "rate"), BOTH)
 def test_a_session_needs_no_other_text(size, rate):
     alone = Stream(size, "test", 40, 1, rate)
@@ -147,9 +159,20 @@ def test_bad_arguments():
         ("small", "test", 0, 0),
         ("small", "test", 2, -1),
         ("small", "test", 2, 0, 1.5),
+        ("small", "test", 2, 0, float("nan")),
+        ("small", "test", 2, 0, float("inf")),
+        ("small", "test", 2, 0, -0.1),
+        ("small", "test", streams.MOST_SESSIONS + 1, 0),
+        ("small", "test", 10**9, 0),
+        ("small", "test", 10**30, 0),
+        ("small", "test", 2, 2**63),  # no integer of a parquet file
+        ("small", "test", 2, 10**30),
     ]:
         with pytest.raises(ValueError):
             Stream(*arguments)
+    with pytest.raises(ValueError, match="sessions must be at most 2791600"):
+        Stream("hard", "train", 10**7, 0)
+    assert str(Stream("small", "test", 2, 0, -0.0).revisions) == "0.0"
     stream = Stream("small", "test", 2, 0)
     for k in (-1, 2):
         with pytest.raises(IndexError):

@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import itertools
 import json
 import os
 import socket
@@ -92,6 +93,65 @@ def test_datasets_loads_the_parquet_files_of_a_card_without_network(tmp_path, mo
     assert len(found) == 100
 
 
+def test_datasets_loads_files_of_all_kinds_together(tmp_path, monkeypatch):
+    """Columns that are null in one file and text in another have no type that fits both."""
+    monkeypatch.setattr(socket.socket, "connect", lambda *_: pytest.fail("no network"))
+    kinds = {
+        "plain": [sample(Stream("small", "test", 1, 0))],
+        "revised": [sample(Stream("small", "test", 30, 0, 0.4))],
+        "hard": [sample(Stream("hard", "test", 3, i)) for i in range(2)],
+        "revised-hard": [sample(Stream("hard", "test", 6, 0, 0.4))],
+        "rewritten": [REWRITTEN],
+    }
+    for kind, samples in kinds.items():
+        authors.write_authors(tmp_path / f"{kind}.json", samples)
+        authors.write_authors(tmp_path / f"{kind}.json.gz", samples)
+        files.write_parquet(tmp_path / f"{kind}.parquet", samples)
+        authors.write_rl(tmp_path / f"{kind}-rl.parquet", samples)
+    count = itertools.count()
+
+    def load(form, paths, **options):
+        return datasets.load_dataset(
+            form, data_files=[str(tmp_path / path) for path in paths], split="train",
+            cache_dir=str(tmp_path / f"cache{next(count)}"), **options,
+        )  # fmt: skip
+
+    names = [one.id for samples in kinds.values() for one in samples]
+    for ending, form, column in (
+        (".json", "json", "task_id"), (".json.gz", "json", "task_id"), (".parquet", "parquet", "id"),
+        ("-rl.parquet", "parquet", "agent_name"),
+    ):  # fmt: skip
+        wanted = names if column != "agent_name" else ["tool_mem_agent"] * len(names)
+        for order in ([*kinds], [*kinds][::-1]):
+            paths = [f"{kind}{ending}" for kind in order]
+            assert sorted(load(form, paths)[column]) == sorted(wanted)
+            assert sorted(row[column] for row in load(form, paths, streaming=True)) == sorted(wanted)
+        alone = [load(form, [f"{kind}{ending}"]) for kind in kinds]
+        assert all(one.features == alone[0].features for one in alone)
+        assert list(datasets.concatenate_datasets(alone)[column]) == wanted
+    for first, second in itertools.permutations(kinds, 2):
+        assert len(load("json", [f"{first}.json", f"{second}.json"])) == len(kinds[first] + kinds[second])
+    found = load("json", ["plain.json"])[0]
+    assert found["metadata"]["ledger_qa"]["rewritten_by"] == "" and found["questions"][0]["scene"] == ""
+
+
+def test_tasks_with_null_for_a_missing_text_are_read(tmp_path):
+    """As files were written before."""
+
+    def with_null(value):
+        if isinstance(value, dict):
+            return {name: with_null(inner) for name, inner in value.items()}
+        return [with_null(inner) for inner in value] if isinstance(value, list) else None if value == "" else value
+
+    path = tmp_path / "a.json"
+    authors.write_authors(path, [*SAMPLES, REWRITTEN])
+    tasks = json.loads(path.read_text())
+    assert "" in {event["revises"] for task in tasks for event in task["metadata"]["ledger_qa"]["events"]}
+    path.write_text(json.dumps(with_null(tasks)))
+    assert "null" in path.read_text()
+    assert authors.read_authors(path) == [*SAMPLES, REWRITTEN]
+
+
 def test_same_bytes_in_every_process(tmp_path):
     code = (
         "import sys; from uma_lib.ledger import Stream, authors, files\n"
@@ -151,6 +211,15 @@ BAD_ROWS = [
     (("events", 1, "kind"), "purchases", "events[1]: unknown kind 'purchases'; did you mean 'purchase'?"),
     (("events", 1, "session"), 6, "events[1]: session is 6, not one of 0 to 5"),
     (("events", 1, "amount"), "1e3", "events[1]: amount is '1e3', not a decimal number"),
+    (("events", 1, "amount"), "9" * 9999, "events[1]: amount is '9999999999"),
+    (("events", 1, "amount"), "-0.0", "events[1]: amount is '-0.0', not a decimal number"),
+    (("events", 1, "amount"), "nan", "events[1]: amount is 'nan', not a decimal number"),
+    (("events", 1, "date"), "2024-13-01", "events[1]: date is '2024-13-01', not a date as YYYY-MM-DD"),
+    (("events", 1, "date"), "10000-01-01", "events[1]: date is '10000-01-01', not a date"),
+    (("events", 1, "date"), "", "events[1]: date is '', not a date"),
+    (("dates", 0), "0000-01-01", "dates[0] is '0000-01-01', not a date as YYYY-MM-DD"),
+    (("questions", 0, "start"), "9", "questions[0]: start is '9', not a date as YYYY-MM-DD"),
+    (("questions", 0, "end"), "2024-00-01", "questions[0]: end is '2024-00-01', not a date as YYYY-MM-DD"),
     (("questions", 0, "kind"), "riddle", "questions[0]: unknown kind 'riddle'"),
     (("questions", 0, "answer_type"), "number", "questions[0]: Gold.kind is 'number'"),
     (("questions", 0, "values"), ["a", "b"], "questions[0]: amount gold ('a', 'b')"),
@@ -238,6 +307,11 @@ def test_bad_json_files_are_refused(tmp_path):
         (gzip.compress(b"\xff"), "not UTF-8 text"),
         (gzip.compress(b"{}"), "holds dict, not a list of tasks"),
         (gzip.compress(b"[5]"), "task 0 is 5 (int), not an object with fields"),
+        (gzip.compress(b"[" * 10**6), "not JSON that can be read (maximum recursion depth"),
+        (gzip.compress(b'[{"a":' * 10**5), "not JSON that can be read (maximum recursion depth"),
+        (gzip.compress(b"[" + b"9" * 5000 + b"]"), "not JSON that can be read (Exceeds the limit"),
+        (gzip.compress(b"[" * 900 + b"]" * 900), "task 0 is [[[[[["),
+        (gzip.compress(b"\xef\xbb\xbf[]"), "not valid JSON (line 1)"),
     ):
         path.write_bytes(content)
         assert refused(authors.read_authors, path).startswith(f"{path}: {said}")
@@ -281,6 +355,43 @@ def test_files_of_the_authors_themselves(tmp_path):
         path.write_text(json.dumps([bad]))
         line = refused(authors.read_authors, path)
         assert line.startswith(f"{path}: task 0: ") and said in line
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "said"),
+    [
+        (("transaction_events", 0, "amount"), "1e400", "metadata.transaction_events[0].amount is inf (float), not"),
+        (("transaction_events", 0, "amount"), "-1e400", "amount is -inf (float), not an amount above 0"),
+        (("transaction_events", 0, "amount"), "NaN", "amount is nan (float), not an amount above 0"),
+        (("transaction_events", 0, "amount"), "-0.0", "amount is -0.0 (float), not an amount above 0"),
+        (("transaction_events", 0, "amount"), "-5", "amount is -5 (int), not an amount above 0"),
+        (("transaction_events", 0, "amount"), "9" * 400, "999... (int), not an amount above 0"),
+        (("transaction_events", 0, "amount"), "true", "amount is True (bool), not int | float"),
+        (("transaction_events", 0, "date"), '"2024-02-31"', "date is '2024-02-31', which no chunk begins with"),
+        (("transaction_events", 0, "date"), "20240301", "date is 20240301 (int), not str"),
+        (("transaction_events",), "{}", "metadata.transaction_events is {} (dict), not a list"),
+        (("chunks", 1), '"[2024-02-31] User said, \\"Hi.\\""', "chunks[1] begins with 2024-02-31, which is no day"),
+        (("chunks", 0), '"[0000-00-00] Hi."', "chunks[0] begins with 0000-00-00, which is no day"),
+        (("questions", 0, "answer"), f'"{"9" * 5000}x"', "questions[0]: answer '99999999"),
+        (("questions", 0, "answer"), '"1e400"', "questions[0]: answer '1e400' is no amount"),
+        (("questions", 0, "answer"), '"9999-99-99"', "questions[0]: answer '9999-99-99' is no amount"),
+        (("questions", 0, "answer"), '"NaN"', "questions[0]: answer 'NaN' is no amount"),
+        (("questions", 0, "position"), "9" * 400, "questions[0]: position is 9999"),
+        (("questions", 0, "position"), "[" * 500 + "]" * 500, "questions[0]: position is [[[[[["),
+    ],
+)
+def test_values_out_of_range_in_files_of_the_authors(tmp_path, place, value, said):
+    task = {
+        "task_id": "t", "questions": [{"query": "What?", "answer": "5", "position": 1}],
+        "transaction_events": [{"date": "2024-03-01", "scene": "Dining", "amount": 12.5}],
+        "chunks": ['[2024-02-01] User said, "Hi."', '[2024-03-01] User said, "A burger, 12.5."'],
+    }  # fmt: skip
+    bad = changed(task, place, "@")
+    bad["metadata"] = {"transaction_events": bad.pop("transaction_events")}
+    path = tmp_path / "theirs.json"
+    path.write_text(json.dumps([bad]).replace('"@"', value))
+    line = refused(authors.read_authors, path)
+    assert line.startswith(f"{path}: task 0: ") and said in line and len(line) < 600
 
 
 def test_verify_finds_answers_that_the_events_do_not_give(tmp_path):
@@ -412,6 +523,7 @@ def test_command_line(tmp_path, monkeypatch, capsys):
     run(monkeypatch, "verify", "ledger-qa/small/test/2")
     assert capsys.readouterr().out.endswith("ledger-qa/small/test/2: as in the manifest\n")
     make = ("make", "--sessions", 2, "--out", tmp_path / "b.parquet")
+    (tmp_path / "new.parquet").mkdir()
     for arguments, said in (
         ((*make, "--track", "ledger"), "--track: unknown track 'ledger'; did you mean 'ledger-qa'?"),
         ((*make, "--size", "big"), "--size: unknown size 'big'"),
@@ -419,7 +531,15 @@ def test_command_line(tmp_path, monkeypatch, capsys):
         ((*make, "--format", "authors"), "ends in .json or .json.gz"),
         ((*make, "--revisions", 0.5), "more is track ledger-qa-revised"),
         ((*make, "--streams", 0), "--streams 0: at least 1 is needed"),
-        (("make", "--sessions", 0, "--out", tmp_path / "b.parquet"), "sessions must be at least 1"),
+        ((*make, "--streams", 10**12), "--streams 1000000000000: at most 1000000 is possible"),
+        ((*make, "--per-kind", 0), "--per-kind 0: at least 1 is needed"),
+        ((*make, "--per-kind", 10**6), "--per-kind 1000000: at most 1000 is possible"),
+        ((*make, "--revisions", "nan"), "revisions is a rate between 0 and 1, not nan"),
+        ((*make, "--revisions", "nan", "--track", "ledger-qa-revised"), "--revisions nan: 0 is track ledger-qa"),
+        ((*make, "--revisions", "inf", "--track", "ledger-qa-revised"), "a rate between 0 and 1, not inf"),
+        ((*make, "--out", tmp_path / "new.parquet"), "new.parquet: a folder is there; give the name of a file"),
+        (("make", "--sessions", 0, "--out", tmp_path / "b.parquet"), "--sessions 0: at least 1 is needed"),
+        (("make", "--sessions", 10**9, "--out", tmp_path / "b.parquet"), "--sessions 1000000000: at most 20000 is"),
         (("verify", "--file", path, "ledger-qa/small/test/2"), "not both"),
         (("verify", "ledger-qa/small/test/3"), "unknown horizon '3'"),
         (("describe", "--size", "big"), "unknown size 'big'"),

@@ -12,10 +12,10 @@ from decimal import Decimal
 
 import pytest
 
-from tests.model_server import KEY, completion, server
+from tests.model_server import KEY, completion, message, server
 from uma_lib.ledger import Stream, authors, files, language, testsets
 from uma_lib.ledger.__main__ import main
-from uma_lib.ledger.rewrite import ASKED, RewriteConfig, Utterance, _line, found, refusal, rewrite, utterances
+from uma_lib.ledger.rewrite import ASKED, RewriteConfig, Utterance, found, refusal, rewrite, utterances
 from uma_lib.ledger.state import Event
 from uma_lib.ledger.streams import Session
 from uma_lib.runs import RunError, check
@@ -294,7 +294,7 @@ def test_the_command_says_what_to_change(tmp_path, monkeypatch, capsys):
         return 401, {"error": {"message": f"{headers['Authorization']} is not known"}}
 
     def slow_down(body, number, _):
-        return (429, b"", ("Retry-After", "1")) if number == 1 else completion(good(line_of(body)))
+        return (429, b"", ("Retry-After", "0.01")) if number == 1 else completion(good(line_of(body)))
 
     def redirect(*_):
         return 307, b"", ("Location", f"{others[0]}/chat/completions")
@@ -302,33 +302,54 @@ def test_the_command_says_what_to_change(tmp_path, monkeypatch, capsys):
     with server(lambda *_: completion("caught")) as (other, caught):
         others.append(other)
         for play, wanted in (
-            (failing, "HTTP 500, 'oops'; look at the server's log"),
+            (failing, "HTTP 500, 'oops' (attempts: 1); look at the server's log, or raise patience"),
             (wrong_key, "[key] is not known\"}}'; put a valid API key into an environment variable"),
             (redirect, "HTTP 307, nothing; write the final address as base_url"),
         ):
             with server(play) as (url, _):
-                key = ("--key-variable", "TOY_KEY", "--attempts", 2)
+                key = ("--key-variable", "TOY_KEY", "--patience", 0)
                 line = run(monkeypatch, capsys, *command, "--base-url", url, *key)
             assert line.startswith(f"uma_lib.ledger: {url}/chat/completions: ") and wanted in line
             assert "secret" not in line
         assert not caught
-    line = run(monkeypatch, capsys, *command, "--base-url", url, "--attempts", 1)
+    line = run(monkeypatch, capsys, *command, "--base-url", url, "--patience", 0)
     assert "Connection refused (attempts: 1); start the server" in line
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
     with server(slow_down) as (url, _):
-        began = time.monotonic()
         assert "0 rewritten" not in run(monkeypatch, capsys, *command, "--base-url", url, "--kinds", "purchase")
-        assert time.monotonic() - began > 1.0
+    (tmp_path / "folder.parquet").mkdir()
+    (tmp_path / "file").write_text("")
+    before = sorted(tmp_path.rglob("*"))
     for arguments, wanted in (
         (("--base-url", "http://me:hunter2@host/v1"), "base_url holds credentials"),
         (("--base-url", url, "--key-variable", "NONE"), "key_variable names an environment variable that is empty"),
         (("--base-url", url, "--kinds", "talks"), "kinds is ['talks']; name some of purchase, answer, talk"),
-        (("--base-url", url, "--parallel", 0), "parallel is 0; it must be at least 1"),
+        (("--base-url", url, "--parallel", 0), "parallel is 0; it must be at least 1 and at most 1000"),
+        (("--base-url", url, "--parallel", 10**9), "parallel is 1000000000; it must be at least 1 and at most 1000"),
+        (("--base-url", url, "--temperature", "nan"), "temperature is nan; it must be at least 0 and at most 10"),
+        (("--base-url", url, "--temperature", "inf"), "temperature is inf; it must be at least 0"),
+        (("--base-url", url, "--max-tokens", 0), "max_tokens is 0; it must be at least 1"),
+        (("--base-url", url, "--tries", -1), "tries is -1; it must be at least 1"),
+        (("--base-url", url, "--timeout", "nan"), "timeout is nan; write more than 0 seconds"),
+        (("--base-url", url, "--timeout", "1e300"), "timeout is 1e+300; write more than 0 seconds, at most a day"),
+        (("--base-url", url, "--patience", "nan"), "patience is nan; write seconds"),
+        (("--base-url", url, "--patience", -1), "patience is -1; write seconds"),
+        (("--base-url", url, "--model", " "), "model is ' '; give the name that the server knows the model by"),
+        (("--base-url", url, "--model", "a\nb"), "model is 'a\\nb'; give the name"),
+        (("--base-url", url, "--revisions", "nan"), "--revisions nan: 0 is track ledger-qa, more is track"),
+        (("--base-url", url, "--revisions", "inf"), "revisions is a rate between 0 and 1, not inf"),
+        (("--base-url", url, "--per-kind", 10**6), "--per-kind 1000000: at most 1000 is possible"),
+        (("--base-url", url, "--sessions", 10**9), "--sessions 1000000000: at most 20000 is possible"),
+        (("--base-url", url, "--cache", tmp_path / "file" / "x"), "file/x: no folder can be made or written there"),
+        (("--base-url", url, "--cache", tmp_path / "a.parquet"), "--cache and --out are the same path"),
+        (("--base-url", url, "--out", tmp_path / "folder.parquet"), "folder.parquet: a folder is there"),
+        (("--base-url", "http://host:x/hunter2/v1"), "base_url is no address of a server"),
         (("--base-url", url, "--format", "rl"), "--format: unknown format 'rl'; known: parquet, authors"),
         (("--base-url", url, "--size", "big"), "--size: unknown size 'big'"),
     ):
         line = run(monkeypatch, capsys, *command, *arguments)
-        assert wanted in line and "hunter2" not in line
+        assert wanted in line and "hunter2" not in line, arguments
+    assert sorted(tmp_path.rglob("*")) == before  # all checks come before anything is written
 
 
 def test_a_file_that_cannot_be_written_ends_the_requests(tmp_path, monkeypatch, capsys):
@@ -355,15 +376,59 @@ def test_settings_are_checked():
         utterances(Session(0, "", '[x] User said, "a"\n[x] User said, "b"', ()))
 
 
+THOUGHT = "They paid $99, so I say it in other words."
+
+
 @pytest.mark.parametrize(
-    ("reply", "line"),
+    ("fields", "taken"),
     [
-        ("<think>They paid.</think>\nI paid $5.", "I paid $5."),
-        ("They paid, so I say it.</think> I paid $5.", "I paid $5."),
-        ("<think>a</think><THINKING x=1>b</THINKING>I paid $5.", "I paid $5."),
-        ("<reasoning>They paid $5", ""),
-        ("I paid $5. <think>Is that right?", "I paid $5."),
+        ({"content": f"<think>{THOUGHT}</think>\n@"}, True),
+        ({"content": f"{THOUGHT}\n</think>\n\n@"}, True),  # the opening tag stands in the prompt
+        ({"content": f"<think>a</think><THINKING x=1>{THOUGHT}</THINKING>@"}, True),
+        ({"content": f"<reasoning>\n{THOUGHT}\n</reasoning>User: @"}, True),
+        ({"content": "@", "reasoning_content": THOUGHT}, True),
+        ({"content": "@", "reasoning": THOUGHT}, True),
+        ({"content": [{"type": "thinking", "thinking": THOUGHT}, {"type": "text", "text": "@"}]}, True),
+        ({"content": f"<think>{THOUGHT} @"}, False),  # never closed
+        ({"content": "<THINK>@"}, False),
+        ({"content": "<think>@</think>"}, False),
+        ({"content": "@</thought>"}, False),
+        ({"content": None, "reasoning_content": "@"}, False),
+        ({"content": "", "reasoning": "@"}, False),
+        ({"content": None, "refusal": "@"}, False),
+        ({"content": None, "tool_calls": [{"function": {"name": "say", "arguments": '{"line": "@"}'}}]}, False),
     ],
 )
-def test_a_thought_is_no_line(reply, line):
-    assert _line(reply) == line
+def test_a_thought_is_no_line(tmp_path, fields, taken):
+    def play(body, *_):
+        return message(**json.loads(json.dumps(fields).replace("@", good(line_of(body)))))
+
+    with server(play) as (url, _):
+        (text,), report = texts([SESSION], config(url), tmp_path)
+    assert report.rewritten == (2 if taken else 0)
+    assert text == (SESSION.text.replace(TAXI, good(TAXI)).replace("Noted.", good("Noted.")) if taken else SESSION.text)
+
+
+@pytest.mark.parametrize("ended", ["length", "max_tokens", "MAX_TOKENS", "model_length", "content_filter"])
+def test_an_answer_that_was_cut_is_not_taken(tmp_path, ended):
+    with server(lambda body, *_: completion(good(line_of(body)), ended)) as (url, _):
+        (text,), report = texts([SESSION], config(url), tmp_path)
+    assert text == SESSION.text and report.refused == {"cut off": 2}
+
+
+def test_a_server_that_fails_now_and_then_needs_one_start(tmp_path, monkeypatch, capsys):
+    failures = [(200, b"<html>"), (200, b'{"choi'), (503, b"", ("Retry-After", "0.01")), (0, b"")]
+
+    def play(body, number, _):
+        return failures[number // 5 % len(failures)] if number % 5 == 0 else completion(good(line_of(body)))
+
+    monkeypatch.setattr("uma_lib.server.LONGEST_PAUSE", 0.01)
+    with server(play) as (url, bodies):
+        at = ("--base-url", url, "--model", "toy", "--cache", tmp_path / "cache")
+        said = run(monkeypatch, capsys, *STREAMS, *at, "--out", tmp_path / "a.parquet")
+        asked = len({json.dumps(body) for body in bodies})
+    assert asked > 50 and f"({asked} requests to the server)" in said and len(bodies) > 1.2 * asked
+
+
+def test_an_address_with_a_key_is_not_shown():
+    assert "hunter2" not in repr(RewriteConfig("http://host/hunter2/v1", "toy"))

@@ -1,6 +1,7 @@
 """Ledger-QA: questions with fair answers, and a ledger that adds up."""
 
 import copy
+import random
 from collections import Counter, defaultdict
 from decimal import Decimal
 
@@ -16,6 +17,7 @@ from uma_lib.ledger import (
     Ledger,
     Session,
     Stream,
+    questions,
 )
 from uma_lib.ledger.questions import _Questioner, answer
 from uma_lib.ledger.state import PURCHASES, REVISIONS
@@ -41,6 +43,28 @@ class FirstSessions(Stream):
         if k >= 9:
             raise AssertionError("told later")
         return super().session(k)
+
+
+@pytest.mark.parametrize(("size", "rate"), BOTH)
+def test_as_many_questions_as_there_are(size, rate, monkeypatch):
+    """The work is bounded by the questions that there are, however many are wanted."""
+    draw, draws = questions._Questioner.ask, []
+
+    def counted(self, kind, rng):
+        draws.append(kind)
+        assert len(draws) < 100_000
+        return draw(self, kind, rng)
+
+    monkeypatch.setattr(questions._Questioner, "ask", counted)
+    stream = Stream(size, "test", 1, 4, rate)
+    asked = stream.questions(10**6)
+    texts = [q.text for q in asked]
+    assert len(set(texts)) == len(texts) and len(draws) < 30 * len(asked) + 64 * len(ALL_KINDS)
+    assert texts == [q.text for q in stream.questions(10**30)]
+    assert {q.text for q in stream.questions(8)} <= set(texts)
+    draws.clear()
+    empty = questions.ask(Ledger(), stream._days, {kind: random.Random(0) for kind in ALL_KINDS}, 10**6, "Dining")
+    assert {q.kind for q in empty} <= {"grand_total", "cancelled_count"} and len(draws) <= 64 * len(ALL_KINDS)
 
 
 @pytest.mark.parametrize(("size", "rate"), BOTH)

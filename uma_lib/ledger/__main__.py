@@ -32,6 +32,8 @@ from uma_lib.paths import DATA
 from uma_lib.processes import carry_out, clear_temporaries
 from uma_lib.runs import RunError, atomic_write_json, atomic_write_text, check, read_json, unknown
 
+# of `make` and `rewrite`: a stream is one row, which must fit into memory a few times
+MOST = {"sessions": 20_000, "streams": 1_000_000, "per-kind": 1_000}
 FORMATS = {
     "parquet": (files.write_parquet, (".parquet",)),
     "authors": (authors.write_authors, (".json", ".json.gz")),
@@ -50,6 +52,8 @@ def rewrite(arguments: argparse.Namespace) -> None:
     from uma_lib.ledger import rewrite
 
     write, number, streams = _asked(arguments)
+    if arguments.cache.resolve() == arguments.out.resolve():
+        raise RunError(f"--cache and --out are the same path, {arguments.out}; choose another one for the cache")
     names = {field.name for field in fields(rewrite.RewriteConfig)}
     config = check(rewrite.RewriteConfig, {n: value for n, value in vars(arguments).items() if n in names})
     sessions, report = rewrite.rewrite(chain.from_iterable(streams()), config, arguments.cache)
@@ -73,12 +77,16 @@ def _asked(arguments: argparse.Namespace) -> tuple[Callable, int, Callable[[], I
     if (rate > 0) != (TRACKS[arguments.track] > 0):
         raise RunError(f"--revisions {rate}: 0 is track ledger-qa, more is track ledger-qa-revised")
     number = testsets.size_of_set(arguments.sessions) if arguments.streams is None else arguments.streams
-    for what, value in (("streams", number), ("per-kind", arguments.per_kind)):
+    if arguments.out.is_dir():
+        raise RunError(f"--out {arguments.out}: a folder is there; give the name of a file")
+    for what, value in (("streams", number), ("per-kind", arguments.per_kind), ("sessions", arguments.sessions)):
         if value < 1:
             raise RunError(f"--{what} {value}: at least 1 is needed")
+        if value > MOST[what]:
+            raise RunError(f"--{what} {value}: at most {MOST[what]} is possible")
     try:
         Stream(arguments.size, arguments.split, arguments.sessions, 0, rate)
-    except ValueError as error:  # sessions or revisions out of range
+    except ValueError as error:  # revisions out of range
         raise RunError(str(error)) from error
     which = arguments.size, arguments.split, arguments.sessions, number, rate
     return write, number, lambda: testsets.first_streams(*which)
@@ -153,7 +161,7 @@ def parser() -> argparse.ArgumentParser:
         ("--max-tokens", int, "of one answer; models that think first need several hundred"),
         ("--parallel", int, "requests at a time"),
         ("--timeout", float, "seconds without a sign of the server"),
-        ("--attempts", int, "at a request that fails for a passing reason"),
+        ("--patience", float, "seconds to go on with a request that fails for a passing reason"),
     ):  # what is not given keeps the default of RewriteConfig
         command.add_argument(name, type=kind, default=argparse.SUPPRESS, help=text)
     command.add_argument("--kinds", nargs="+", default=argparse.SUPPRESS, help="some of purchase, answer, talk")
@@ -183,7 +191,7 @@ def _stream_options(command: argparse.ArgumentParser, run: Callable, formats: tu
     command.add_argument("--sessions", type=int, required=True, help="sessions a stream")
     command.add_argument("--streams", type=int, help="how many streams, from the first; default: as many as a test set")
     command.add_argument("--revisions", type=float, help="revisions for each purchase; default: the track's")
-    command.add_argument("--per-kind", type=int, default=1, help="questions of each kind a stream, at most")
+    command.add_argument("--per-kind", type=int, default=1, help="questions of each kind a stream, at most; up to 1000")
     command.add_argument("--format", default="parquet", help=f"one of {', '.join(formats)}")
     command.add_argument("--out", type=Path, required=True, metavar="FILE")
 

@@ -7,7 +7,10 @@ JSON, plain or .gz, a list of tasks::
      "metadata": {"transaction_events": [{"date": ..., "scene": ..., "subscene": ..., "amount": 12.5, ...}], ...}}
 
 A question is asked after the chunk ``position``; what is called scene and subscene there is category and scene here.
-Our files have more fields beside these, from which the same samples come back; files without them are read too.
+Our files have more fields beside these, from which the same samples come back; files without them are read too. Texts
+that are not there (the scene of a question about everything) are "" in them, and null in files of earlier versions:
+readers that find out the type of a column from its values (`datasets`) take plain and revised files together, as
+nothing is null in one and text in the other. Dates that are not there are null, as "" is no date.
 Whatever is wrong with a file is a `RunError` of one line: the file, the task (from 0), the field, and what is wrong.
 
 The formats were found out by reading (names of fields, no code): github.com/ictnlp/unified-memory-agent.
@@ -18,8 +21,8 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-import math
 import re
+import reprlib
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
@@ -28,6 +31,8 @@ from pathlib import Path
 from typing import Any
 
 from uma_lib.ledger.files import (
+    EVENT,
+    MOST_AMOUNT,
     QUESTION,
     ROW,
     VERSION,
@@ -41,6 +46,7 @@ from uma_lib.ledger.files import (
     read_rows,
     row,
     same_hash,
+    short,
     write_rows,
 )
 from uma_lib.ledger.language import CATEGORIES, money, said_scene
@@ -61,6 +67,11 @@ _THEIR_KINDS = {
     "grand_total": "total_amount",
 }
 _OUR_KINDS = {theirs: ours for ours, theirs in _THEIR_KINDS.items()}
+# texts that may be None in the three parts of a row
+_TEXTS = {
+    part: {name for name, kind in shape.items() if kind == str | None} - {"date", "start", "end"}
+    for part, shape in (("row", ROW), ("events", EVENT), ("questions", QUESTION))
+}
 _CHUNKS = {"create_kwargs": {"chunks": [str]}}
 RL_ROW = {
     "data_source": str,
@@ -103,6 +114,8 @@ def _task(sample: Sample) -> dict[str, Any]:
     """A sample as a task of the authors, with our fields beside theirs."""
     values = row(sample)
     live = sample.ledger().live()
+    digest = hashlib.sha256(canonical(values)).hexdigest()
+    values = _with_texts(values, None, "")
     ours = {name: values[name] for name in ROW if name not in ("id", "chunks", "questions")}  # which the task has
     return {
         "task_id": sample.id,
@@ -125,9 +138,19 @@ def _task(sample: Sample) -> dict[str, Any]:
                  "description": said_scene(e.scene)}
                 for e in live
             ],
-            "ledger_qa": {"version": VERSION, **ours, "sha256": hashlib.sha256(canonical(values)).hexdigest()},
+            "ledger_qa": {"version": VERSION, **ours, "sha256": digest},
         },
     }  # fmt: skip
+
+
+def _with_texts(values: dict[str, Any], old: str | None, new: str | None) -> dict[str, Any]:
+    """A row in which ``new`` stands for ``old`` wherever a text may be None."""
+
+    def changed(part: dict[str, Any], texts: set[str]) -> dict[str, Any]:
+        return part | {name: new for name in texts if name in part and part[name] == old}
+
+    parts = {name: [changed(part, _TEXTS[name]) for part in values[name]] for name in ("events", "questions")}
+    return changed(values, _TEXTS["row"]) | parts
 
 
 def read_authors(path: Path) -> list[Sample]:
@@ -161,6 +184,8 @@ def _load(path: Path) -> Any:
         raise RunError(f"{path}: not UTF-8 text; restore the file") from error
     except json.JSONDecodeError as error:
         raise RunError(f"{path}: not valid JSON (line {error.lineno}); restore the file") from error
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, thousands of brackets
+        raise RunError(f"{path}: not JSON that can be read ({error}); restore the file") from error
 
 
 def _from_task(task: Any, where: str) -> Sample:
@@ -178,6 +203,8 @@ def _from_task(task: Any, where: str) -> Sample:
     values = {name: ours[name] for name in ROW if name in ours}
     values |= {"id": task["task_id"], "chunks": task["chunks"]}
     values["questions"] = [{"question": q["query"], **{n: q[n] for n in QUESTION if n in q}} for q in task["questions"]]
+    check_shape(values, ROW, where)
+    values = _with_texts(values, "", None)
     sample = from_row(values, where)
     same_hash(where, hashlib.sha256(canonical(values)).hexdigest(), ours["sha256"])
     check_answers(sample, where)
@@ -188,13 +215,13 @@ def _from_task(task: Any, where: str) -> Sample:
 
 
 def _difference(wanted: Any, found: Any, place: str = "") -> str:
-    """The place of the first difference; what only ``found`` has does not count."""
+    """The place of the first difference; what only ``found`` has does not count, nor None instead of ""."""
     if isinstance(wanted, dict) and isinstance(found, dict):
         pairs = [(f"{place}.{n}" if place else n, value, found.get(n)) for n, value in wanted.items()]
     elif isinstance(wanted, list) and isinstance(found, list) and len(wanted) == len(found):
         pairs = [(f"{place}[{k}]", *pair) for k, pair in enumerate(zip(wanted, found, strict=True))]
     else:
-        return "" if wanted == found else place
+        return "" if wanted == found or (wanted == "" and found is None) else place
     return next((place for p, a, b in pairs if (place := _difference(a, b, p))), "")
 
 
@@ -208,23 +235,26 @@ def _foreign(task: dict[str, Any], metadata: dict[str, Any], where: str) -> Samp
         text = "query" if "query" in q else "question"
         check_shape(q, {text: str, "answer": str}, place)
         if q.get("position", last) != last:
-            raise RunError(f"{place}: position is {q['position']!r}; only questions after the last chunk can be read")
+            position = reprlib.repr(q["position"])
+            raise RunError(f"{place}: position is {position}; only questions after the last chunk can be read")
         gold = infer(q["answer"])
         if gold is None:
-            raise RunError(f"{place}: answer {q['answer']!r} is no amount, no dates (YYYY-MM-DD) and no categories "
-                           f"({', '.join(CATEGORIES)})")  # fmt: skip
+            raise RunError(f"{place}: answer {q['answer'][:80]!r} is no amount, no dates (YYYY-MM-DD) and no "
+                           f"categories ({', '.join(CATEGORIES)})")  # fmt: skip
         kind = str(q.get("category") or "")
         questions.append(Question(_OUR_KINDS.get(kind, kind), q[text], gold, ()))
     begins = [re.match(r"\[([0-9]{4}-[0-9]{2}-[0-9]{2})\]", chunk) for chunk in task["chunks"]]
     dates = tuple(begin[1] for begin in begins) if all(begins) else ()
+    if wrong := [k for k, day in enumerate(dates) if not is_day(day)]:
+        raise RunError(f"{where}: chunks[{wrong[0]}] begins with {dates[wrong[0]]}, which is no day")
     events, field = [], "metadata.transaction_events"
     transactions = metadata.get("transaction_events", [])
     check_shape(transactions, [{"date": str, "scene": str, "amount": int | float}], where, field)
     for k, t in enumerate(transactions):
         if t["date"] not in dates:
-            raise RunError(f"{where}: {field}[{k}].date is {t['date']!r}, which no chunk begins with")
-        if not math.isfinite(t["amount"]):
-            raise RunError(f"{where}: {field}[{k}].amount is {t['amount']}, not a number")
+            raise RunError(f"{where}: {field}[{k}].date is {t['date'][:40]!r}, which no chunk begins with")
+        if not 0 < t["amount"] < MOST_AMOUNT:
+            raise RunError(f"{where}: {field}[{k}].amount is {short(t['amount'])}, not an amount above 0")
         session = dates.index(t["date"])
         events.append(Event("purchase", session, 0, f"{session}.{k}", None, t["date"], t["scene"],
                             str(t.get("subscene") or ""), Decimal(str(t["amount"]))))  # fmt: skip

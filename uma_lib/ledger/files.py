@@ -18,6 +18,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import reprlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ from uma_lib.runs import RunError, file_error, replacing, type_name, unknown
 from uma_lib.scoring import Gold
 
 VERSION = 2  # of the format
+MOST_AMOUNT = 10**15  # dollars; decimals of more digits would be rounded in sums
 # A row group is written and read at once: enough rows of short streams, not too much text of long ones.
 GROUP_ROWS, GROUP_CHARACTERS = 1000, 1 << 24
 
@@ -169,8 +171,10 @@ def _event(values: dict[str, Any], sessions: int, where: str) -> Event:
     if not 0 <= values["session"] < sessions:
         raise RunError(f"{where}: session is {values['session']}, not one of 0 to {sessions - 1}")
     amount = values["amount"]
-    if amount is not None and not re.fullmatch(r"[0-9]+(\.[0-9]+)?", amount):
-        raise RunError(f"{where}: amount is {amount!r}, not a decimal number")
+    if amount is not None and not re.fullmatch(r"[0-9]{1,15}(\.[0-9]{1,9})?", amount):
+        raise RunError(f"{where}: amount is {amount[:40]!r}, not a decimal number")
+    if values["date"] is not None and not is_day(values["date"]):
+        raise RunError(f"{where}: date is {values['date'][:40]!r}, not a date as YYYY-MM-DD")
     return Event(**{n: values[n] for n in EVENT} | {"amount": None if amount is None else Decimal(amount)})
 
 
@@ -179,6 +183,9 @@ def _question(values: dict[str, Any], sessions: int, where: str) -> Question:
         raise RunError(f"{where}: {unknown('kind', values['kind'], ALL_KINDS)}")
     if (values["start"] is None) != (values["end"] is None):
         raise RunError(f"{where}: start is {values['start']!r} and end is {values['end']!r}; a range has both")
+    for name in ("start", "end"):
+        if values[name] is not None and not is_day(values[name]):
+            raise RunError(f"{where}: {name} is {values[name][:40]!r}, not a date as YYYY-MM-DD")
     try:
         gold = Gold(values["answer_type"], tuple(values["values"]))
     except ValueError as error:
@@ -242,7 +249,7 @@ def check_shape(value: Any, shape: Any, where: str, field: str = "") -> None:
 
 
 def short(value: Any) -> str:
-    text = repr(value)
+    text = reprlib.repr(value) if isinstance(value, list | dict) else repr(value)  # which fails on deep ones
     return f"{text if len(text) <= 40 else text[:37] + '...'} ({type(value).__name__})"
 
 
@@ -338,7 +345,7 @@ def about(path: Path) -> dict[str, Any]:
         raise RunError(f"{path}: has no 'ledger_qa' in its metadata; make it with python -m uma_lib.ledger make")
     try:
         about = json.loads(found)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RunError(f"{path}: 'ledger_qa' in its metadata is not valid JSON; make it again") from error
     check_shape(about, {"version": int, "format": str, "rows": int, "sha256": str}, str(path), "metadata")
     check_version(about["version"], path)

@@ -39,6 +39,7 @@ REVISED_KINDS = (
 )
 ALL_KINDS = (*QUESTION_KINDS, "scene_date", *REVISED_KINDS)
 ASKED_ONCE = ("grand_total", "refunded_total", "cancelled_count")
+IN_VAIN = 64  # draws in a row without a new question: hardly any is left, or none is fair
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,19 +61,22 @@ def ask(
 ) -> list[Question]:
     """At most ``per_kind`` different questions of every kind in ``rngs``, see `Stream.questions`.
 
+    The time is bounded by the number of questions that there are, however many are wanted.
+
     days: those of the sessions so far. favourite: the category that "which category" should be answered with.
     """
     questioner = _Questioner(ledger, days, favourite)
     asked: dict[str, Question] = {}
     for kind, rng in rngs.items():
         wanted = 1 if kind in ASKED_ONCE else per_kind
-        found = 0
+        found = in_vain = 0
         for _ in range(8 * wanted):  # repeats are possible on short streams
             question = questioner.ask(kind, rng)
+            in_vain += 1
             if question and question.text not in asked:
                 asked[question.text] = question
-                found += 1
-            if found == wanted:
+                found, in_vain = found + 1, 0
+            if found == wanted or in_vain == IN_VAIN:
                 break
     return list(asked.values())
 

@@ -28,7 +28,6 @@ topic; read some lines before you use them.
 from __future__ import annotations
 
 import hashlib
-import math
 import re
 import unicodedata
 from collections import Counter, deque
@@ -42,8 +41,11 @@ from uma_lib.ledger.language import CATEGORIES, MONTHS, NUMBERS, TAXONOMY
 from uma_lib.ledger.streams import Session
 from uma_lib.runs import RunError
 from uma_lib.server import Server
+from uma_lib.tools import split_thought
 
 ASKED = ("purchase", "answer", "talk")  # kinds of utterances that may be rewritten, see `utterances`
+_RANGES = {"variants": (1, 1000), "tries": (1, 1000), "max_tokens": (1, 10**6), "parallel": (1, 1000),
+           "temperature": (0, 10)}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,7 @@ class RewriteConfig:
     ('purchase', 'answer', 'talk')
     """
 
-    base_url: str  # up to and with /v1
+    base_url: str = field(repr=False)  # up to and with /v1; its path may hold a key
     model: str  # its name at the server
     key_variable: str | None = None  # environment variable that holds the API key, if the server wants one
     kinds: tuple[str, ...] = ASKED  # of utterances; weak models talk nonsense where no fact holds them
@@ -64,14 +66,16 @@ class RewriteConfig:
     max_tokens: int = 120  # of one answer; models that think first need several hundred
     parallel: int = 4  # requests at a time
     timeout: float = 120.0  # seconds without a sign of the server
-    attempts: int = 5  # at a request that fails for a passing reason
+    patience: float = 600.0  # seconds for which a request that fails for a passing reason is tried again
 
     def __post_init__(self) -> None:
         if not self.kinds or set(self.kinds) - set(ASKED):
             raise ValueError(f"kinds is {list(self.kinds)}; name some of {', '.join(ASKED)}")
-        for name, least in {"variants": 1, "tries": 1, "max_tokens": 1, "parallel": 1, "temperature": 0}.items():
-            if not least <= getattr(self, name) < math.inf:  # nan is neither
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {least}")
+        for name, (least, most) in _RANGES.items():
+            if not least <= getattr(self, name) <= most:  # nan is in no range
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {least} and at most {most}")
+        if not self.model.strip() or not self.model.isprintable():
+            raise ValueError(f"model is {self.model!r}; give the name that the server knows the model by")
 
 
 # --- facts in a text ----------------------------------------------------------------------------------------------
@@ -337,15 +341,9 @@ def request(utterance: Utterance, config: RewriteConfig, seed: int) -> dict:
     return {"model": config.model, "messages": messages, **settings}
 
 
-_THOUGHT = r"\s*(?:think|thinking|thought|reasoning)\b[^>]*"
-
-
 def _line(reply: str) -> str:
     """The line in a reply: without thoughts, a speaker's name and quotation marks around it."""
-    # whatever stands before the last end of a thought is thought, and so is all after a beginning without an end
-    text = re.sub(rf"\A.*</{_THOUGHT}>", "", reply, flags=re.DOTALL | re.IGNORECASE)
-    text = re.sub(rf"<{_THOUGHT}>.*", "", text, flags=re.DOTALL | re.IGNORECASE).strip()
-    text = re.sub(r"\A(?:User|Assistant): ?", "", text)
+    text = re.sub(r"\A(?:User|Assistant): ?", "", split_thought(reply)[1].strip())
     for left, right in ('""', "“”", "''"):
         if len(text) > 1 and text[0] == left and text[-1] == right:
             text = text[1:-1].strip()
@@ -391,13 +389,14 @@ def rewrite(sessions: Iterable[Session], config: RewriteConfig, cache: Path) -> 
     Every answer is written to the folder ``cache`` at once, so a killed run goes on without asking again, and gives the
     same text. Sessions are read a few ahead of what is taken. The report fills up while the iterator is used.
 
-    Raises `RunError` (one line with the address, never with the key) where the server cannot be used.
+    Raises `RunError` (one line with the address, never with a key) where the server cannot be used, or not within
+    ``config.patience``.
 
     >>> config = RewriteConfig("http://localhost:8000/v1", "qwen3-4b", key_variable="MY_KEY")
     >>> sessions, report = rewrite(Stream("standard", "train", 10, 0), config, Path("cache"))  # doctest: +SKIP
     >>> texts = [session.text for session in sessions]; print(report)  # doctest: +SKIP
     """
-    server, report = Server(config.base_url, cache, config.key_variable, config.timeout, config.attempts), Report()
+    server, report = Server(config.base_url, cache, config.key_variable, config.timeout, config.patience), Report()
     return _rewrite(sessions, config, server, report), report
 
 
@@ -452,9 +451,9 @@ def _rewrite(sessions: Iterable[Session], config: RewriteConfig, server: Server,
 def _new_words(utterance: Utterance, variant: int, config: RewriteConfig, server: Server) -> tuple[str, str | None]:
     """The first of ``config.tries`` answers that passes the checks; else the last, and why it was refused."""
     for n in range(config.tries):
-        reply, ended = server.ask(request(utterance, config, seed=variant + n * config.variants))
-        text = _line(reply)
-        why = "too long" if ended == "length" else refusal(utterance, text)
+        reply = server.ask(request(utterance, config, seed=variant + n * config.variants))
+        text = _line(reply.text)
+        why = "cut off" if reply.cut else refusal(utterance, text)
         if why is None:
             break
     return text, why

@@ -17,6 +17,8 @@ from uma_lib.ledger.state import Entry, Event, Expense, Ledger
 
 TRACKS = {"ledger-qa": 0.0, "ledger-qa-revised": 0.2}  # name: revisions for each purchase
 SPLITS = ("train", "validation", "test", "demonstrations")
+LAST_YEAR = 9998  # so that what is said of a few days later can still be written
+MOST_SESSIONS = 700 + 350 * (LAST_YEAR - 2024)  # a year has days for 350 sessions, see `Stream._days`
 COUNTED_FROM = 100  # revisions that are expected in a stream before the number of cancelled entries is asked for
 
 
@@ -126,10 +128,14 @@ class Stream:
             raise ValueError(f"unknown split {split!r}: choose one of {', '.join(SPLITS)}")
         if sessions < 1 or index < 0:
             raise ValueError(f"sessions must be at least 1 and index at least 0, not {sessions} and {index}")
+        if sessions > MOST_SESSIONS:
+            raise ValueError(f"sessions must be at most {MOST_SESSIONS} (they reach year {LAST_YEAR}), not {sessions}")
+        if index >= 2**63:
+            raise ValueError(f"index must be below 2**63, as files hold it, not {index}")
         if not 0.0 <= revisions <= 1.0:
             raise ValueError(f"revisions is a rate between 0 and 1, not {revisions}")
         self.size, self.split, self.sessions, self.index = SIZES[size], split, sessions, index
-        self.revisions = float(revisions)  # 1 and 1.0 are the same stream
+        self.revisions = abs(float(revisions))  # 1 and 1.0 are the same stream, and so are 0.0 and -0.0
         self.track = "ledger-qa-revised" if revisions else "ledger-qa"
         self.name = name_of(self.track, self.revisions, size, split, sessions, index)
         # the split is part of the seed, so that no two splits share a stream; the track is not, so that both tracks
