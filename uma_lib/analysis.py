@@ -20,6 +20,7 @@ from uma_lib.environment import Limits
 from uma_lib.ledger import CATEGORIES, SIZES, Question, Session
 from uma_lib.policy import Policy
 from uma_lib.processes import one_writer
+from uma_lib.retrieval import MiniLM
 from uma_lib.rollout import Context, Played, Trajectory, ask_question, check_room, held_out_contexts, roll_out
 from uma_lib.runs import atomic_write_json, bounded, unknown
 from uma_lib.scoring import score
@@ -156,6 +157,7 @@ class AnalysisConfig:
     session_tokens: int = 1024  # budget of a session, its prompt included
     turn_tokens: int = 768  # budget of what is written in one turn
     core_tokens: int = 128  # budget of the core memory
+    raw_search: bool = False  # question sessions may search the raw chunks, as in training
 
     def __post_init__(self) -> None:
         least_one = (1, math.inf)
@@ -178,6 +180,7 @@ def describe(policy: Policy, config: AnalysisConfig) -> tuple[dict, list[dict]]:
     roll_out(
         policy, contexts, 1, limits, (config.seed, "analysis"),
         temperature=config.temperature, schema_given=config.schema_given,
+        encode=MiniLM() if config.raw_search else None,
     )  # fmt: skip
     measures = {
         "accuracy": accuracy(contexts),
