@@ -108,7 +108,7 @@ def test_a_base_is_made_resumed_and_described(tmp_path, monkeypatch):
             "save_minutes": 0.0,
             "card_streams": 1,
             "card_sessions": 1,
-            "card_tokens": 500,
+            "card_tokens": 1024,
         }
     )
     make_base(config, tmp_path / "straight")

@@ -38,7 +38,7 @@ TRAIN = {
 MADE = {
     "vocabulary": 400, "width": 32, "layers": 1, "heads": 2, "key_value_heads": 1, "feed_forward": 64, "context": 2048,
     "tokens": 60 * 256, "batch_tokens": 256, "save_minutes": 0.002, "card_streams": 1, "card_sessions": 1,
-    "card_tokens": 500,
+    "card_tokens": 1024,
 }  # fmt: skip
 EVALUATION = {
     "model": str(BASE), "agents": ["uma_base", "question_only", "demonstrator"], "horizons": [1, 2], "streams": [1, 1],
