@@ -129,7 +129,7 @@ def test_a_wrong_field_is_named(folder: Path, name: str, place: str, new: Any, s
 
 @pytest.mark.parametrize("name", READERS)
 @pytest.mark.parametrize(
-    "text", ["[]", "{}", "5", "null", '"text"', "", '{"smoke": fal', "[" * 100_000, "\x00", "\ud800"]
+    "text", ["[]", "{}", "5", "null", '"text"', "", '{"smoke": fal', "[" * 100_000, "\x00", "\ud800", "9" * 5000]
 )
 def test_a_file_of_another_kind_is_refused(folder: Path, name: str, text: str) -> None:
     if (name, text) == ("bench_bank.json", "{}"):
@@ -199,12 +199,16 @@ def test_the_papers_numbers_are_checked(tmp_path, monkeypatch, old: str, new: st
 
 
 @pytest.mark.parametrize(
-    ("field", "new", "said"), [("correct", "yes", "correct is 'yes'"), ("horizon", "2.5", "horizon is '2.5'")]
-)
+    ("field", "new", "said"),
+    [
+        ("correct", "yes", "correct is 'yes'"), ("horizon", "2.5", "horizon is '2.5'"),
+        ("seed", "9" * 5000, "seed is '99"), ("answer", "x" * 200_000, "not a table"),
+    ],
+)  # fmt: skip
 def test_answers_of_an_evaluation_are_numbers(tmp_path, field: str, new: str, said: str) -> None:
     row = {name: "1" for name in evaluation.COLUMNS} | {field: new}
     (tmp_path / "answers.csv").write_text(",".join(row) + "\n" + ",".join(row.values()) + "\n")
-    with pytest.raises(RunError, match=f"answers.csv[^\n]*{said}[^\n]*delete the file, run again"):
+    with pytest.raises(RunError, match=f"answers.csv[^\n]*{said}[^\n]*delete the file(, run| and run) again"):
         evaluation.read_answers(tmp_path)
 
 

@@ -23,6 +23,7 @@ import csv
 import io
 import math
 import random
+import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -468,13 +469,17 @@ def _part(path: Path, horizon: int, streams: int) -> list[Row]:
 
 
 def _read_part(path: Path) -> list[Row]:
-    rows = list(csv.DictReader(io.StringIO(read_text(path), newline="")))
+    try:
+        rows = list(csv.DictReader(io.StringIO(read_text(path), newline="")))
+    except csv.Error as error:
+        raise RunError(f"{path}: not a table ({error}); delete the file and run again") from error
     if rows and list(rows[0]) == [name for name in COLUMNS if name != "tolerant"]:
         raise RunError(f"{path}: has no column tolerant, an older version wrote it; evaluate into a new folder")
     if not rows or any(list(row) != list(COLUMNS) or None in row.values() for row in rows):
         raise RunError(f"{path}: not a part of an evaluation; delete the file and run again")
     for number, row in enumerate(rows, start=2):
         for name, kind in COLUMNS.items():
-            if kind is int and not row[name].isdecimal():
-                raise RunError(f"{path}, row {number}: {name} is {row[name]!r}, no number; delete the file, run again")
+            if kind is int and not re.fullmatch("[0-9]{1,15}", row[name]):
+                found = repr(row[name][:40])
+                raise RunError(f"{path}, row {number}: {name} is {found}, no number; delete the file, run again")
     return [{name: kind(row[name]) for name, kind in COLUMNS.items()} for row in rows]

@@ -253,8 +253,8 @@ def read_json(path: Path) -> Any:
         return json.loads(read_text(path))
     except json.JSONDecodeError as error:
         raise RunError(f"{path}: not valid JSON (line {error.lineno}); restore or delete the file") from error
-    except RecursionError as error:
-        raise RunError(f"{path}: not valid JSON (nested too deeply); restore or delete the file") from error
+    except (ValueError, RecursionError) as error:  # numbers of thousands of digits, thousands of brackets
+        raise RunError(f"{path}: not JSON that can be read; restore or delete the file") from error
 
 
 unfinished: set[Path] = set()  # files that go when this process ends: temporary ones, locks
