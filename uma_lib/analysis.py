@@ -17,7 +17,7 @@ from typing import Literal
 from uma_lib.demonstrations import true_memory
 from uma_lib.demonstrator import core_total
 from uma_lib.environment import Limits
-from uma_lib.ledger import CATEGORIES, SIZES, Question, Session
+from uma_lib.ledger import CATEGORIES, MOST_SESSIONS, SIZES, Question, Session
 from uma_lib.policy import Policy
 from uma_lib.processes import one_writer
 from uma_lib.retrieval import MiniLM
@@ -162,7 +162,7 @@ class AnalysisConfig:
     def __post_init__(self) -> None:
         least_one = (1, math.inf)
         bounded(
-            self, sessions=least_one, streams=least_one, transcripts=(0, math.inf), temperature=(0, 100),
+            self, sessions=(1, MOST_SESSIONS), streams=least_one, transcripts=(0, math.inf), temperature=(0, 100),
             seed=(0, math.inf), session_tokens=least_one, turn_tokens=least_one, core_tokens=least_one,
         )  # fmt: skip
         if self.size not in SIZES:

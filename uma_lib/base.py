@@ -30,7 +30,7 @@ from uma_lib.analysis import AnalysisConfig, describe
 from uma_lib.demonstrations import Example, demonstrations
 from uma_lib.demonstrator import Demonstrator, Habits
 from uma_lib.distributed import accelerator, sum_gradients, writer
-from uma_lib.ledger import SIZES
+from uma_lib.ledger import MOST_SESSIONS, SIZES
 from uma_lib.paths import PACKAGE
 from uma_lib.policy import ChatFormat, Policy
 from uma_lib.resume import reading, save_checkpoint
@@ -75,8 +75,8 @@ class BaseConfig:
             self, seed=(0, math.inf), vocabulary=(300, math.inf), width=least_one, layers=least_one, heads=least_one,
             key_value_heads=least_one, feed_forward=least_one, context=(64, math.inf), tokens=least_one,
             batch_tokens=least_one, longest=least_one, muon_lr=(1e-12, math.inf), adam_lr=(1e-12, math.inf),
-            warmup=(1e-9, 1), decay=(1e-9, 1), card_streams=least_one, card_sessions=least_one, card_tokens=least_one,
-            save_minutes=(0, math.inf),
+            warmup=(1e-9, 1), decay=(1e-9, 1), card_streams=least_one, card_sessions=(1, MOST_SESSIONS),
+            card_tokens=least_one, save_minutes=(0, math.inf),
         )  # fmt: skip
         if self.size not in SIZES:
             raise ValueError(unknown("size", self.size, SIZES))

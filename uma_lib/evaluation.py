@@ -39,7 +39,7 @@ from uma_lib import models
 from uma_lib.baselines import Passages, Reading, concat_question, rag_question
 from uma_lib.demonstrator import Demonstrator, Habits
 from uma_lib.environment import Limits
-from uma_lib.ledger import CATEGORIES, SIZES, SPLITS, Question, Stream
+from uma_lib.ledger import CATEGORIES, MOST_SESSIONS, SIZES, SPLITS, Question, Stream
 from uma_lib.ledger.testsets import first_streams
 from uma_lib.policy import Policy, Rollout
 from uma_lib.processes import one_writer
@@ -114,7 +114,7 @@ class EvaluationConfig:
                 raise ValueError(unknown(name, getattr(self, name), known))
         least_one = (1, math.inf)
         bounded(
-            self, revisions=(0, 1), horizons=least_one, streams=least_one, per_kind=(1, 1000), slots=(1, 4096),
+            self, revisions=(0, 1), horizons=(1, MOST_SESSIONS), streams=least_one, per_kind=(1, 1000), slots=(1, 4096),
             temperature=(0, 100), seed=(0, math.inf), session_tokens=least_one, turn_tokens=least_one,
             core_tokens=least_one,
         )  # fmt: skip

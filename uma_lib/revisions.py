@@ -16,6 +16,7 @@ The shares of outcomes are lower bounds: an answer with one more mistake in it, 
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -40,7 +41,7 @@ from uma_lib.ledger.testsets import first_streams
 from uma_lib.policy import Policy
 from uma_lib.processes import one_writer
 from uma_lib.rollout import Context, Trajectory, roll_out
-from uma_lib.runs import Run, atomic_write_json
+from uma_lib.runs import Run, atomic_write_json, bounded
 from uma_lib.scoring import score
 
 KINDS = ("late", *REVISIONS)
@@ -63,8 +64,7 @@ class RevisionsConfig(EvaluationConfig):
             raise ValueError("revisions must stay 0: name the rates in rates")
         if not self.rates or len(set(self.rates)) < len(self.rates) or not all(0 <= r <= 1 for r in self.rates):
             raise ValueError(f"rates must be different numbers between 0 and 1, not {list(self.rates)}")
-        if self.audited < 1:
-            raise ValueError(f"audited is {self.audited}; it must be at least 1")
+        bounded(self, audited=(1, math.inf))
 
     def at(self, rate: float) -> EvaluationConfig:
         """The evaluation at one rate."""

@@ -31,7 +31,7 @@ from tqdm import tqdm
 
 from uma_lib.distributed import accelerator, sum_gradients, writer
 from uma_lib.environment import Limits
-from uma_lib.ledger import SIZES, Stream
+from uma_lib.ledger import MOST_SESSIONS, SIZES, Stream
 from uma_lib.models import adapter_config, folder_of, new_adapter
 from uma_lib.policy import Policy, token_logprobs
 from uma_lib.resume import model_inputs, reading, save_checkpoint
@@ -88,11 +88,11 @@ class TrainingConfig:
     save_every: int = 5  # steps between checkpoints
 
     def __post_init__(self) -> None:
-        least_one = (1, math.inf)
+        least_one, sessions = (1, math.inf), (1, MOST_SESSIONS)
         bounded(
             self, steps=least_one, contexts=least_one, questions=least_one, updates=least_one, eval_every=least_one,
-            eval_streams=least_one, eval_sessions=least_one, save_every=least_one, slots=(1, 4096), lengths=least_one,
-            late_lengths=least_one, turn_tokens=least_one, core_tokens=least_one, session_tokens=least_one,
+            eval_streams=least_one, eval_sessions=sessions, save_every=least_one, slots=(1, 4096), lengths=sessions,
+            late_lengths=sessions, turn_tokens=least_one, core_tokens=least_one, session_tokens=least_one,
             micro_tokens=least_one, lora_rank=(0, 4096), warmup_steps=(0, math.inf), seed=(0, math.inf),
             trajectories=(2, math.inf),  # a group of one has no advantage
             late_from=(0, 1), decay=(0, 1), adam_beta2=(0, 0.999999), tool_weight=(0, math.inf),

@@ -25,9 +25,9 @@ This package knows nothing of models.
 from uma_lib.ledger.language import CATEGORIES, TAXONOMY, money
 from uma_lib.ledger.questions import ALL_KINDS, QUESTION_KINDS, REVISED_KINDS, Question
 from uma_lib.ledger.state import Entry, Event, Expense, Ledger
-from uma_lib.ledger.streams import SIZES, SPLITS, TRACKS, Session, Size, Stream
+from uma_lib.ledger.streams import MOST_SESSIONS, SIZES, SPLITS, TRACKS, Session, Size, Stream
 
 __all__ = [
-    "ALL_KINDS", "CATEGORIES", "QUESTION_KINDS", "REVISED_KINDS", "SIZES", "SPLITS", "TAXONOMY", "TRACKS",
-    "Entry", "Event", "Expense", "Ledger", "Question", "Session", "Size", "Stream", "money",
+    "ALL_KINDS", "CATEGORIES", "MOST_SESSIONS", "QUESTION_KINDS", "REVISED_KINDS", "SIZES", "SPLITS", "TAXONOMY",
+    "TRACKS", "Entry", "Event", "Expense", "Ledger", "Question", "Session", "Size", "Stream", "money",
 ]  # fmt: skip
