@@ -79,14 +79,16 @@ _TAG = re.compile(
 _THOUGHT = re.compile(
     r"""
     [<\[◁](?:                                                     # first, so that other text is passed over fast
-        (?<=<)[ ]{0,2}(?P<slash>/?)[ ]{0,2}(?:\w{1,20}:)?(?:think(?:ing)?|thoughts?|reasoning|reflection|scratchpad)
-            (?:\s[^<>]{0,100})?>
+        (?<=<)(?P<alone>think(?:ing)?[ ]?/|\|(?:return|END_RESPONSE)\|)>  # holds nothing
+        | (?<=<)[|｜](?:begin|start|(?P<of>end))[_▁](?:of[_▁])?(?:thought|thinking)[|｜]>  # Cohere and others
+        | (?<=<)\|?[ ]{0,2}(?P<slash>/?)[ ]{0,2}\|?(?:\w{1,20}[:_]|ant)?
+            (?:think(?:ing)?|thoughts?|reason(?:ing)?|reflection|scratch_?pad|analysis|rationale|monologue|cot)
+            (?:_(?:content|process))?(?:\s[^<>]{0,100})?\|?>
         | (?<=\[)(?P<list>/?)THINK\]                              # Mistral
         | (?<=◁)(?P<kimi>/?)think▷
-        | (?<=<)\|(?:begin|(?P<of>end))_of_thought\|>
         | (?<=<)\|channel\|>analysis<\|message\|>                 # gpt-oss
         | (?P<final>(?<=<)(?:\|end\|>(?:<\|start\|>assistant)?(?:<\|channel\|>final<\|message\|>)?
-            | (?:\|start\|>assistant<)?\|channel\|>final<\|message\|>))
+            | (?:\|start\|>assistant<)?\|channel\|>final<\|message\|>|\|START_RESPONSE\|>))
     )
     """,
     re.VERBOSE | re.IGNORECASE,
@@ -114,6 +116,7 @@ class _Tag(NamedTuple):
     end: int
     closing: bool
     name: str  # of a tool, if the tag says one
+    alone: bool = False  # opens and closes nothing
 
 
 def _tags(pattern: re.Pattern, text: str) -> list[_Tag]:
@@ -131,7 +134,7 @@ def _tags(pattern: re.Pattern, text: str) -> list[_Tag]:
         closing = any(groups.get(name) for name in ("slash", "list", "begins", "ends", "kimi", "final", "of"))
         closing |= groups.get("bars") == "|" and not groups["bar"]  # <tool_call|> of Gemma
         name = groups.get("equals") or groups.get("named") or groups.get("to") or ""
-        found.append(_Tag(begin, end, closing, _bare(name)))
+        found.append(_Tag(begin, end, closing, _bare(name), groups.get("alone") is not None))
     return found
 
 
@@ -141,10 +144,10 @@ def _tags(pattern: re.Pattern, text: str) -> list[_Tag]:
 def split_thought(text: str) -> tuple[str, str]:
     """The thought in a turn, and the rest of it, which is spoken.
 
-    Thought stands between tags: <think>, <thinking>, <thought>, <reasoning>, [THINK] and the like. Before a closing
-    tag without an opening one everything is thought, since many chat templates put the opening tag into the prompt;
-    after an opening tag that is never closed the rest is. A tag inside of a string of JSON is data, in a call say;
-    one in backticks is only spoken of.
+    Thought stands between tags: <think>, <thought>, <analysis>, <inner_monologue>, [THINK] and the like. Before a
+    closing tag without an opening one everything is thought, since many chat templates put the opening tag into the
+    prompt; after an opening tag that is never closed the rest is. A tag inside of a string of JSON is data, in a call
+    say; one in backticks is only spoken of.
 
     >>> split_thought("<think>30 + 40</think>\\n70")
     ('30 + 40', '70')
@@ -163,7 +166,9 @@ def split_thought(text: str) -> tuple[str, str]:
     for tag in tags:
         if tag.begin in data:
             continue
-        if tag.closing:
+        if tag.alone:
+            (thought if thinking else speech).append(text[position : tag.begin])
+        elif tag.closing:
             if not thinking:  # its opening tag stands in the prompt
                 thought, speech = [*thought, *speech], []
             thought.append(text[position : tag.begin])
@@ -247,7 +252,7 @@ def _read_tagged(
     text: str, tags: list[_Tag], number: int, tools: Collection[str] | None, stopped: bool
 ) -> tuple[list[ToolCall], int]:
     """The calls after the opening tag ``tags[number]``, and where what follows them begins."""
-    _, begin, _, name = tags[number]
+    begin, name = tags[number].end, tags[number].name
     following = tags[number + 1] if number + 1 < len(tags) else None
     if following and not following.closing and not text[begin : following.begin].strip():
         return ([ToolCall(name, {})] if name else []), begin  # repeated, or one tag in another
