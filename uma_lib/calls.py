@@ -32,6 +32,7 @@ from uma_lib.lenient import Unreadable, balanced, read, strict, strict_values, v
 from uma_lib.memory import Result
 
 OPEN, CLOSE = "<tool_call>", "</tool_call>"
+_WRITE = f'write {OPEN}{{"name": ..., "arguments": {{...}}}}{CLOSE}'
 TURN_CHARS = 200_000  # of a turn; 8,192 tokens rarely have more than 40,000
 MAX_CALLS = 100  # of a turn; what follows is not read
 
@@ -41,6 +42,7 @@ _LISTS = ("tool_calls", "function_calls", "calls")
 _WRAPPERS = ("function", "function_call", "tool_call")
 _WRAPPED = {*_LISTS, *_WRAPPERS}
 _USUAL = {"name", "arguments"}
+_TELLING = {"key", "text", "filter", "query"}  # arguments that make an "action" a call
 _METADATA = {"id", "type", "index", "call_id", "tool_call_id"}  # beside a name; says nothing to a tool
 
 
@@ -65,8 +67,8 @@ _TAG = re.compile(
     [<\[](?:                                                      # first, so that other text is passed over fast
         (?<=<)(?P<bar>\|?)(?P<slash>/?)(?:\w{{1,20}}:)?            # <tool_call>, </tool_call>, <minimax:tool_call>
             (?:(?:tool|function)[_ -]?calls?|tools?|functions?|invoke)
-            (?:\s*=\s*["']?(?P<equals>{_WORD})["']?|\s+name\s*=\s*["']?(?P<named>{_WORD})["']?)?
-            (?:\s[^<>]{{0,100}})?(?P<bars>\|?)>
+            (?:(?:\s*=\s*["']?|\()(?P<equals>{_WORD})["')]?|\s+name\s*=\s*["']?(?P<named>{_WORD})["']?)?
+            (?:(?:\s[^<>]{{0,100}})?(?P<bars>\|?)>|(?(equals)\s{{0,9}}(?={{)|(?!)))  # Llama forgets the > before {{
         | (?<=\[)(?P<list>/?)TOOL_CALLS?\]                        # Mistral
         | (?<=<)(?P<begins>/?)[|｜](?:python_tag|START_ACTION|tool[_▁]calls?(?:_section)?[_▁]begin)[|｜]>
         | (?<=<)[|｜](?P<ends>END_ACTION|call|tool[_▁]calls?(?:_section)?[_▁]end)[|｜]>
@@ -96,7 +98,9 @@ _THOUGHT = re.compile(
 _LEAD = re.compile(r"\s*+(?:```\w*+\s*+)?")  # before a call
 _SPARE = re.compile(r"[\s}`]*+")  # after a call whose tag is not closed
 _FENCE = re.compile(r"^[ \t]*+```\w*+[ \t]*+$", re.MULTILINE)
-_BORDER = re.compile(r"[`.,;]{0,9}[ \t]*+(?:\n|\Z)|[`,;]{0,3}\s*+[{\[<]|\s*+```")  # after a call without a tag
+_BORDER = re.compile(  # after a call without a tag
+    r"[ \t\r\u200b]*+[`*.,;]{0,9}[ \t\r\u200b]*+(?:\n|\Z|//|\#|/\*)|[`,;]{0,3}\s*+[{\[<]|\s*+```"
+)
 _SAID = re.compile(  # a name before the object
     r"""(?:function\s*+<[|｜]tool[_▁]sep[|｜]>)?\s*+(?:call:|functions\.)?(?P<name>[A-Za-z_][\w.-]{0,63})(?::\d{1,9})?\s*+
     (?:\[ARGS\]|<\|tool_call_argument_begin\|>|<[|｜]tool[_▁]sep[|｜]>)?\s*+(?:```\w*+\s*+)?(?=[{<])""",
@@ -245,7 +249,9 @@ def parse_calls(
     if calls:
         return "\n".join(part for part in (_FENCE.sub("", part).strip() for part in content) if part), calls
     said = "".join(content).strip()
-    return (said, []) if said or not thought else ("", [_malformed("", "there is thought and nothing after it")])
+    if said or not thought:
+        return ("", [_malformed("", _WRITE)]) if tools and said.strip("`*()") in tools else (said, [])
+    return "", [_malformed("", "there is thought and nothing after it")]
 
 
 def _read_tagged(
@@ -334,21 +340,25 @@ def _read_untagged(
     found: list[ToolCall] = []
     position = 0
     spans, unclosed = balanced(text) if "{" in text else ([], None)
-    for begin, end in spans:
-        if calls := _object_calls(text[begin:end], tools):
+    said = {match.end(): match for match in _before_object(tuple(tools or ())).finditer(text)} if "{" in text else {}
+    for begin, end in spans if unclosed is None else [*spans, (unclosed, len(text))]:
+        if begin < position:
+            continue
+        state = (ended, cut) if begin == unclosed else (True, False)
+        calls, before = _object_calls(text[begin:end], tools, *state), said.get(begin)
+        if not calls and before:
+            calls, begin = _read_body(text[begin:end], _bare(before["name"]), tools, *state), before.start()
+        if calls:
             if not _BORDER.match(text, end):
                 calls = [_malformed("", f"among other words it is not run; write it between {OPEN} and {CLOSE}")]
             content.append(text[position:begin])
             found += calls
             position = end
-    if unclosed is not None and position <= unclosed:
-        if calls := _object_calls(text[unclosed:], tools, ended, cut):
-            content.append(text[position:unclosed])
-            found += calls
-            position = len(text)
     content.append(text[position:])
-    if tools and not found and _like_code(tuple(tools)).search(text):
-        found.append(_malformed("", f'write {OPEN}{{"name": ..., "arguments": {{...}}}}{CLOSE}'))
+    if tools and not found:
+        text += "" if ended else "\n."  # a name at the end may belong to the tag that follows
+        if any(all(part.search(text) for part in form) for form in _like_call(tuple(tools))):
+            found.append(_malformed("", _WRITE))
     return found
 
 
@@ -388,7 +398,7 @@ def _is_call(value: object, tools: Collection[str] | None) -> bool:
     own = {name for name in value if name not in _ARGUMENTS and name not in _METADATA} == {key}
     given = [value[name] for name in _ARGUMENTS if name in value]
     if known:
-        return key != "action" or bool(given)
+        return key != "action" or bool(given) or not _TELLING.isdisjoint(value)
     return "arguments" in value or own and any(isinstance(item, dict) for item in given)
 
 
@@ -405,11 +415,36 @@ def _like_json(tools: tuple[str, ...] | None) -> tuple[re.Pattern, re.Pattern, r
 
 
 @lru_cache
-def _like_code(tools: tuple[str, ...]) -> re.Pattern:
-    """A line such as ``add(key="a", value="1")`` or ``Action: add``."""
-    names = "|".join(map(re.escape, tools))
-    code = rf"(?:{names})\([ \t]{{0,9}}(?:\w{{1,40}}[ \t]{{0,9}}=|[\"'{{)])"
-    return re.compile(rf"^[ \t\[`]{{0,9}}(?:{code}|Action: {{0,9}}(?:{names})\b)", re.MULTILINE)
+def _before_object(tools: tuple[str, ...]) -> re.Pattern:
+    """The name of a tool that begins a line and stands before an object, as in ``add {"key": "a", "value": "1"}``."""
+    names = "|".join(map(re.escape, tools)) or "(?!)"
+    fence = r"(?:```\w{0,10}\s{1,3})?(?=\{\s{0,9}(?:[\"'}]|\w{1,40}\s{0,9}:))"
+    return re.compile(rf"^[ \t>*`-]{{0,9}}(?P<name>(?:functions\.)?(?:{names}))[*`]{{0,3}}:?\s{{0,9}}{fence}", re.M)
+
+
+@lru_cache
+def _like_call(tools: tuple[str, ...]) -> list[tuple[re.Pattern, ...]]:
+    """Forms of calls that are not read, each as patterns that all occur in it."""
+    names = rf"(?:functions\.)?(?:{'|'.join(map(re.escape, tools))})"
+    quote = r"(?:\\{0,2}[\"'“”]|&quot;)"
+    is_ = r"\s{0,9}(?::|=>?)\s{0,9}"
+    code = r"\([ \t]{0,9}(?:\w{1,40}[ \t]{0,9}=|[\"'{%s])"
+    label = rf"[`*_]{{0,3}}:[`*_ \t\"']{{0,9}}{names}"
+    told = rf"(?i:name|(?:tool|function)(?:_name)?|call){quote}{is_}{quote}{names}{quote}"
+    forms = (
+        (rf"^[ \t\[`]{{0,9}}{names}{code % ')'}",),  # list()
+        (rf"(?<![\w-]){names}{code % ''}",),  # bank.add(key="a")
+        (rf"^[ \t>*`_#-]{{0,9}}Action{label}\b",),  # Action: add
+        (rf"^[ \t>*`_#-]{{0,9}}(?i:(?:tool|function)(?:[ _](?:name|call))?|name|action){label}\W{{0,3}}$(?=\s*\S)",),
+        (rf"<{names}(?:\s[^<>=]{{0,40}}=|\s{{0,9}}>\s{{0,9}}(?:\{{\s{{0,9}}[\"']|<\w))",),  # <add key="a"/>
+        (rf"<(?:tool_|function_)?name>\s{{0,9}}{names}\s{{0,9}}<",),
+        (told,),  # what holds the call is unknown, or the quotes are
+        (
+            rf"{is_}{quote}{names}{quote}",  # {{"command": "add", "args": {{...}}}}
+            rf"(?i:{quote}(?:(?:tool_|function_)?arg(?:ument)?s|param(?:eter)?s|kwargs|input|{'|'.join(_TELLING)}){quote}{is_})",
+        ),
+    )
+    return [tuple(re.compile(part, re.MULTILINE) for part in form) for form in forms]
 
 
 # From values to calls.
