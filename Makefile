@@ -13,8 +13,9 @@ export JUPYTER_PREFER_ENV_PATH := 1
 help:
 	@echo "make reproduce   RL from the shipped base, evaluation and figures, into runs/reproduce"
 	@echo "make test        linter, tests, and all notebooks"
+	@echo "make env         the virtual environment alone, .venv"
 	@echo "make notebooks   execute the notebooks in place"
-	@echo "make base        make the base model again (one to two hours)"
+	@echo "make base        make the base model again (about an hour)"
 	@echo "make bench       benchmarks"
 	@echo "make figures     draw the figures again from the committed results"
 	@echo "make lab         open the notebooks in JupyterLab"
