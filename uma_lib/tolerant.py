@@ -50,17 +50,20 @@ _NUMBERED = re.compile(
 
 _TAKEN_BACK = re.compile(
     r"\b(?:not|never|cannot|neither|nor|or|either|maybe|perhaps|possibly|probably|likely|(?-i:might|may)|could|guess\w*"
-    r"|unsure|uncertain|unclear|unknown|wrong|incorrect|false|approx\w*|roughly|nearly|almost|circa|ca|estimated?|instead"
-    r"|rather|except|excluding|without|unless|if|but|versus|vs|compared|at (?:least|most))\b"
-    r"|\b(?:than|between|about|around|over|under|above|below|exceeds|near|some|to the nearest|half|twice|double"
-    r"|(?<!adds )(?<!add )(?<!added )up to) (?:a |the |of )*[$\d]|n['’]t\b|[~≈±?<>≤≥\\]",
+    r"|unsure|uncertain|unclear|unknown|doubt\w*|suppos\w*|presum\w*|assum\w*|wrong|incorrect\w*|false|approx\w*|roughly"
+    r"|nearly|almost|circa|ca|estimated?|instead|hardly|barely|used to|previously|formerly|upwards|rather|except"
+    r"|excluding|without|unless|if|but|versus|vs|compared|minus|negative|at (?:least|most))\b"
+    r"|\b(?:than|between|about|around|over|under|above|below|exceeds|near|some|to the nearest|half|third|quarter"
+    r"|percent|twice|thrice|double|times|less|close to|far from"
+    r"|(?<!adds )(?<!add )(?<!added )up to) (?:a |the |of )*[$\d]|n['’]t\b|[0-9]\+(?!\s*[$\d])|[~≈±?<>≤≥\\]",
     re.IGNORECASE,
 )
 _ADDED = re.compile(r"[0-9].*\b(?:and|plus|minus|times) (?:another )?[$0-9]", re.IGNORECASE)
 _NO = re.compile(r"\bno\b(?! ?[.#])", re.IGNORECASE)
 _FOREIGN = re.compile(
     r"\b(?:euros?|pounds?|sterling|yen|yuan|renminbi|pesos?|rupees?|francs?|r(?:o)?ubles?|kron[ae]r?|cents?|penn(?:y|ies)|pence"
-    r"|canadian|australian|singapore|(?:hong kong|taiwan|new zealand|mexican|chinese|japanese|british|indian|swiss) ?"
+    r"|canadian|australian|aussie|singapore"
+    r"|(?:hong kong|taiwan|new zealand|mexican|chinese|japanese|british|indian|swiss) ?|(?-i:R|Bs)(?= ?[0-9])"
     r"|kč|zł|kr|rs|fr|rp|rm|eur|gbp|cny|rmb|jpy|chf|cad|aud|nzd|hkd|sgd|inr|krw|twd|mxn|brl|rub|sek|nok|dkk)\b"
     r"|\b(?!US\$|USD\$)[^\W\d_]{1,4}\$|(?-i:\b(?!USD? ?\$?|US\$)[A-Z]{2,3} ?\$? ?[0-9])"
     r"|[¢-¥֏؋৲৳฿៛₠-⃏元円圆]",
