@@ -62,11 +62,12 @@ class ToolCall:
 # Tags, each with a bounded number of characters.
 
 _WORD = r"[\w.:-]{1,64}"
+_MARK = r"[|｜]\w{1,20}[|｜]"  # <｜DSML｜invoke> of DeepSeek
 _TAG = re.compile(
     rf"""
     [<\[](?:                                                      # first, so that other text is passed over fast
-        (?<=<)(?P<bar>\|?)(?P<slash>/?)(?:\w{{1,20}}:)?            # <tool_call>, </tool_call>, <minimax:tool_call>
-            (?:(?:tool|function)[_ -]?calls?|tools?|functions?|invoke)
+        (?<=<)(?P<bar>\|?)(?P<slash>/?)(?:\w{{1,20}}:|{_MARK})?   # <tool_call>, </tool_call>, <minimax:tool_call>
+            (?:start_|(?P<of>end_))?(?:(?:tool|function)[_ -]?calls?|tools?|functions?|invoke)
             (?:(?:\s*=\s*["']?|\()(?P<equals>{_WORD})["')]?|\s+name\s*=\s*["']?(?P<named>{_WORD})["']?)?
             (?:(?:\s[^<>]{{0,100}})?(?P<bars>\|?)>|(?(equals)\s{{0,9}}(?={{)|(?!)))  # Llama forgets the > before {{
         | (?<=\[)(?P<list>/?)TOOL_CALLS?\]                        # Mistral
@@ -88,6 +89,7 @@ _THOUGHT = re.compile(
             (?:_(?:content|process))?(?:\s[^<>]{0,100})?\|?>
         | (?<=\[)(?P<list>/?)THINK\]                              # Mistral
         | (?<=◁)(?P<kimi>/?)think▷
+        | (?<=<)(?:\|channel>thought\b|unused94>(?:thought\b)?|(?P<gemma>channel\||unused95)>)
         | (?<=<)\|channel\|>analysis<\|message\|>                 # gpt-oss
         | (?P<final>(?<=<)(?:\|end\|>(?:<\|start\|>assistant)?(?:<\|channel\|>final<\|message\|>)?
             | (?:\|start\|>assistant<)?\|channel\|>final<\|message\|>|\|START_RESPONSE\|>))
@@ -95,6 +97,7 @@ _THOUGHT = re.compile(
     """,
     re.VERBOSE | re.IGNORECASE,
 )
+_QUOTED = re.compile(r"""(<escape>|<\|"\|>)(?:(.*?)\1)?""", re.DOTALL)  # a text of Gemma's
 _LEAD = re.compile(r"\s*+(?:```\w*+\s*+)?")  # before a call
 _SPARE = re.compile(r"[\s}`]*+")  # after a call whose tag is not closed
 _FENCE = re.compile(r"^[ \t]*+```\w*+[ \t]*+$", re.MULTILINE)
@@ -106,11 +109,13 @@ _SAID = re.compile(  # a name before the object
     (?:\[ARGS\]|<\|tool_call_argument_begin\|>|<[|｜]tool[_▁]sep[|｜]>)?\s*+(?:```\w*+\s*+)?(?=[{<])""",
     re.VERBOSE,
 )
-_ELEMENT = re.compile(  # Qwen3-Coder, MiniMax; GLM
-    rf"""\s*+(?:<(?:param(?:eter)?|arg(?:ument)?)(?:\s*=\s*|\s+name\s*=\s*)["']?(?P<key>{_WORD})["']?\s*>
+_ELEMENT = re.compile(  # Qwen3-Coder, MiniMax, DeepSeek; GLM
+    rf"""\s*+(?:<(?:{_MARK})?(?:param(?:eter)?|arg(?:ument)?)(?:\s*=\s*|\s+name\s*=\s*)["']?(?P<key>{_WORD})["']?
+            (?:\s[^<>]{{0,100}})?>
         | <arg_key>(?P<glm>[^<>]{{1,64}})</arg_key>\s*(?:<arg_value>)?)
     (?P<value>.*?)
-    (?:(?P<end></(?:param(?:eter)?|arg(?:ument)?|arg_value)>)|(?=<(?:param(?:eter)?|arg(?:ument)?)[\s=]|<arg_key>)|\Z)""",
+    (?:(?P<end></(?:{_MARK})?(?:param(?:eter)?|arg(?:ument)?|arg_value)>)
+        | (?=<(?:{_MARK})?(?:param(?:eter)?|arg(?:ument)?)[\s=]|<arg_key>)|\Z)""",
     re.VERBOSE | re.DOTALL | re.IGNORECASE,
 )
 
@@ -135,7 +140,7 @@ def _tags(pattern: re.Pattern, text: str) -> list[_Tag]:
             found.append(_Tag(begin, end, tag == CLOSE, ""))
             continue
         groups = match.groupdict()
-        closing = any(groups.get(name) for name in ("slash", "list", "begins", "ends", "kimi", "final", "of"))
+        closing = any(groups.get(name) for name in ("slash", "list", "begins", "ends", "kimi", "gemma", "final", "of"))
         closing |= groups.get("bars") == "|" and not groups["bar"]  # <tool_call|> of Gemma
         name = groups.get("equals") or groups.get("named") or groups.get("to") or ""
         found.append(_Tag(begin, end, closing, _bare(name), groups.get("alone") is not None))
@@ -307,7 +312,7 @@ def _read_body(
             return [ToolCall(called, _elements(body[said.end() if said else 0 :], ended))]
         if name and not body:
             return [ToolCall(name, {})]
-        values = read(body, ended, cut)
+        values = read(_QUOTED.sub(lambda quoted: '"' if quoted[2] is None else json.dumps(quoted[2]), body), ended, cut)
     except Unreadable as error:
         return [_malformed(name, str(error))]
     if said and (len(values) != 1 or _name_key(values[0])):
@@ -437,7 +442,7 @@ def _like_call(tools: tuple[str, ...]) -> list[tuple[re.Pattern, ...]]:
         (rf"^[ \t>*`_#-]{{0,9}}Action{label}\b",),  # Action: add
         (rf"^[ \t>*`_#-]{{0,9}}(?i:(?:tool|function)(?:[ _](?:name|call))?|name|action){label}\W{{0,3}}$(?=\s*\S)",),
         (rf"<{names}(?:\s[^<>=]{{0,40}}=|\s{{0,9}}>\s{{0,9}}(?:\{{\s{{0,9}}[\"']|<\w))",),  # <add key="a"/>
-        (rf"<(?:tool_|function_)?name>\s{{0,9}}{names}\s{{0,9}}<",),
+        (rf"<(?:(?:tool_|function_)?name|action|tool|function)>\s{{0,9}}{names}\s{{0,9}}<",),
         (told,),  # what holds the call is unknown, or the quotes are
         (
             rf"{is_}{quote}{names}{quote}",  # {{"command": "add", "args": {{...}}}}
