@@ -374,8 +374,12 @@ class MemoryBank:
         return bank
 
 
-# What is not seen: soft hyphens, zero-width blanks and joiners, marks of direction, variation selectors.
-_UNSEEN = re.compile("[\u00ad\u034f\u061c\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff]")
+# What is not seen: control characters, soft hyphens, zero-width blanks and joiners, fillers, marks of direction,
+# variation selectors, tags.
+_UNSEEN = re.compile(
+    "[\\x00-\\x08\\x0e-\\x1b\\x7f-\\x84\\x86-\\x9f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f"
+    "\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff9-\ufffb\U000e0000-\U000e0fff]"
+)
 
 
 def canonical(text: str) -> str:
@@ -387,7 +391,7 @@ def canonical(text: str) -> str:
     >>> canonical("Cafe\\u0301\\u00a0\\u200b  de Flore ") == "Caf\\u00e9 de Flore"
     True
     """
-    if not text.isascii():
+    if not text.isascii() or not text.isprintable():
         text = _composed(_UNSEEN.sub("", text))
     return " ".join(text.split())
 
