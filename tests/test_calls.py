@@ -330,11 +330,20 @@ def test_no_argument_is_lost(fields, arguments):
         '"arguments": {"filter": "x"}, "parameters": {"filter": "y"}',
         '"arguments": {"filter": "x"}, "filter": "y"',
         '"input": {"filter": "x"}, "args": {"filter": "y"}',
+        '"arguments": {"filter": "x", "filter": "y"}',
+        '"arguments": {"filter": "x", "filter": "y",}',
+        '"filter": "x", "filter": "y"',
+        r'"arguments": "{\"filter\": \"x\", \"filter\": \"y\"}"',
     ],
 )
 def test_an_argument_that_stands_twice_is_an_error(fields):
     (error,) = errors(f'<tool_call>{{"name": "list", {fields}}}</tool_call>')
     assert "'filter' stands twice" in error
+
+
+def test_an_argument_given_twice_alike_is_read():
+    _, (call,) = parse_calls('{"name": "list", "arguments": {"filter": "x", "filter": "x"}}', TOOLS)
+    assert call == ToolCall("list", {"filter": "x"})
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ braces. The backslash of an escape that JSON does not know stays (``C:\\Users`` 
 
 What it does not do is guess at a value: a string that never ends and an unquoted value that runs into the end of the
 turn make the text unreadable; in a turn that was cut, so does anything that is not closed. Half a value must not be
-written to memory. Of a key that stands twice in an object the last value counts, as in Python's json.
+written to memory. Nor does it choose between two values of one key, which make an object unreadable, too.
 
 Every function reads each character a bounded number of times.
 """
@@ -45,7 +45,14 @@ def _integer(text: str) -> str | int:
     return int(text) if len(text) <= 18 else text  # Python refuses to convert very long ones
 
 
-_DECODER = json.JSONDecoder(parse_float=str, parse_int=_integer, parse_constant=str)
+def _object(pairs: list[tuple[str, object]]) -> dict:
+    entries = dict(pairs)
+    if len(entries) < len(pairs) and any(entries[key] != value for key, value in pairs):
+        raise ValueError("a key stands twice")
+    return entries
+
+
+_DECODER = json.JSONDecoder(parse_float=str, parse_int=_integer, parse_constant=str, object_pairs_hook=_object)
 _BETWEEN = re.compile(r"[\s,]*")  # values
 
 
@@ -213,7 +220,9 @@ class _Lenient:
             if self.peek() != ":":
                 raise Unreadable(f"expected ':' after {key[:40]!r}")
             self.position += 1
-            entries[key] = self.value(depth + 1)
+            value = self.value(depth + 1)
+            if entries.setdefault(key, value) != value:
+                raise Unreadable(f"{key[:40]!r} stands twice")
 
     def array(self, depth: int) -> list:
         self.position += 1
