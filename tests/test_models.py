@@ -179,6 +179,8 @@ LOCAL = [  # each means a folder, which is not there
 def test_a_folder_that_is_not_there_is_never_asked_for_on_a_hub(tmp_path: Path, monkeypatch, name) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "here").mkdir()
+    (tmp_path / "tests").mkdir()
+    monkeypatch.setattr("uma_lib.runs.REPO", tmp_path)  # a clone may have a folder runs
     monkeypatch.setattr(models, "_from_hub", lambda name: pytest.fail("asked the hub"))
     with pytest.raises(RunError, match="no model folder at") as caught:
         Policy.load(name)
