@@ -20,8 +20,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from uma_lib.files import atomic_write_json
 from uma_lib.memory import MemoryBank, Result
-from uma_lib.runs import atomic_write_json
 
 SIZES = (100, 1_000, 10_000, 100_000)
 BANK_OPERATIONS = 20_000

@@ -22,8 +22,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from uma_lib.files import atomic_write_json
 from uma_lib.ledger import SIZES, TRACKS, Stream
-from uma_lib.runs import atomic_write_json
 
 STREAMS, SESSIONS = 8, 50  # for the speed
 REPEATS = 5

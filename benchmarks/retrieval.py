@@ -20,9 +20,9 @@ import numpy as np
 import torch
 from transformers import AutoTokenizer
 
+from uma_lib.files import atomic_write_json
 from uma_lib.ledger import Stream
 from uma_lib.retrieval import Dense, MiniLM, minilm_folder, split_units
-from uma_lib.runs import atomic_write_json
 from uma_lib.terms import terms
 
 SIZES = ("small", "standard", "hard")

@@ -20,11 +20,12 @@ from pathlib import Path
 import torch
 
 from uma_lib import prompts
+from uma_lib.engines.local import Ask, Rollout
+from uma_lib.engines.policy import Policy
 from uma_lib.environment import MemorySession
+from uma_lib.files import RunError, atomic_write_json
 from uma_lib.ledger import Stream
 from uma_lib.paths import BASE
-from uma_lib.policy import Ask, Policy, Rollout
-from uma_lib.runs import RunError, atomic_write_json
 
 SESSIONS_A_CHUNK = 8
 TURNS = 4

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from uma_lib.base import BaseConfig, make_model, make_tokenizer
-from uma_lib.policy import Policy
+from uma_lib.engines.policy import Policy
+from uma_lib.nano.base import BaseConfig, make_model, make_tokenizer
 
 # models this small run faster on one thread, most of all beside other processes
 torch.set_num_threads(1)

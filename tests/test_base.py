@@ -10,16 +10,17 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from uma_lib.base import BaseConfig, Muon, batch, loss_sum, make_base, orthogonal, schedule, transcript
-from uma_lib.demonstrations import SHARES, demonstrations, true_memory
-from uma_lib.demonstrator import Demonstrator, Habits
+from uma_lib.engines.chat import ChatFormat
+from uma_lib.engines.policy import Policy
 from uma_lib.environment import Limits
+from uma_lib.files import RunError
 from uma_lib.ledger import Stream
 from uma_lib.ledger.language import said_scene
+from uma_lib.nano.base import BaseConfig, Muon, batch, loss_sum, make_base, orthogonal, schedule, transcript
+from uma_lib.nano.demonstrations import SHARES, demonstrations, true_memory
+from uma_lib.nano.script import Demonstrator, Habits
 from uma_lib.paths import BASE
-from uma_lib.policy import ChatFormat, Policy
 from uma_lib.rollout import held_out_contexts
-from uma_lib.runs import RunError
 from uma_lib.scoring import score
 
 from .conftest import TINY
@@ -116,14 +117,14 @@ def test_a_base_is_made_resumed_and_described(tmp_path, monkeypatch):
     assert measures["sampled"]["accuracy"]["all"]["n"] == 8
     assert "Qwen3" in (tmp_path / "straight" / "model" / "README.md").read_text()
 
-    import uma_lib.base
+    import uma_lib.nano.base
 
     def killed(*arguments, **named):
         if arguments[-1] == 2:
             raise KeyboardInterrupt
         return batch(*arguments, **named)
 
-    monkeypatch.setattr(uma_lib.base, "batch", killed)
+    monkeypatch.setattr(uma_lib.nano.base, "batch", killed)
     with pytest.raises(KeyboardInterrupt):
         make_base(config, tmp_path / "resumed")
     monkeypatch.undo()

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from uma_lib.baselines import ANSWER_TOKENS, Passages, Reading, concat_question, rag_question
+from uma_lib.engines.chat import ChatFormat
+from uma_lib.engines.local import Ask, Turn
 from uma_lib.environment import Limits
-from uma_lib.generation import Ask, Turn
+from uma_lib.files import RunError
 from uma_lib.ledger import Stream
-from uma_lib.policy import ChatFormat
 from uma_lib.retrieval import terms
-from uma_lib.runs import RunError
 
 LIMITS = Limits(session_tokens=1400)  # the test's tokenizer is small, so texts take many tokens
 STREAM = Stream("small", "validation", sessions=30, index=0)

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from uma_lib.engines.policy import Policy
 from uma_lib.environment import Limits
 from uma_lib.ledger import Stream
-from uma_lib.policy import Policy
 from uma_lib.rollout import Context, roll_out
 
 LIMITS = Limits(turns=2, session_tokens=2048, turn_tokens=48)

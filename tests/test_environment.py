@@ -5,10 +5,10 @@ import random
 import numpy as np
 import pytest
 
-from uma_lib.demonstrator import Demonstrator, Habits
 from uma_lib.environment import MEMORY_SCHEMAS, QUESTION_SCHEMAS, Limits, Memory, MemorySession, QuestionSession
 from uma_lib.ledger import Stream
 from uma_lib.memory import CoreMemory
+from uma_lib.nano.script import Demonstrator, Habits
 from uma_lib.retrieval import RetrievalIndex
 from uma_lib.scoring import score
 from uma_lib.tools import render_call

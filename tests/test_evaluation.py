@@ -10,10 +10,12 @@ from scipy import stats
 
 from uma_lib import evaluation, prompts
 from uma_lib.baselines import ANSWER_TOKENS, Reading
-from uma_lib.evaluation import COLUMNS, EvaluationConfig, chance, evaluate, interval, run, summarize
+from uma_lib.engines.policy import Policy
+from uma_lib.evaluation import COLUMNS, EvaluationConfig, chance, evaluate, run, summarize
+from uma_lib.files import RunError
 from uma_lib.ledger import QUESTION_KINDS, Stream
-from uma_lib.policy import Policy
-from uma_lib.runs import RunError, check
+from uma_lib.parameters import check
+from uma_lib.statistics import interval
 
 SMALL = {"horizons": (1, 3), "streams": (3, 2), "session_tokens": 1500, "turn_tokens": 12, "smoke": True}
 

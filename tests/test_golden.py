@@ -15,13 +15,14 @@ from pathlib import Path
 import pytest
 
 from uma_lib import evaluation, prompts
+from uma_lib.engines.policy import Policy
 from uma_lib.environment import Limits, Memory, MemorySession, QuestionSession
 from uma_lib.evaluation import EvaluationConfig
 from uma_lib.ledger import Stream
+from uma_lib.parameters import check
 from uma_lib.paths import BASE
-from uma_lib.policy import Policy
-from uma_lib.rollout import held_out_contexts, seed_of
-from uma_lib.runs import check
+from uma_lib.rollout import held_out_contexts
+from uma_lib.seeds import seed_of
 from uma_lib.training import TrainingConfig, train, training_contexts
 
 GOLDEN = Path(__file__).with_name("golden.json")

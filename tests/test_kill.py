@@ -27,7 +27,7 @@ from .test_runs import write_notebook
 KILLS = int(os.environ.get("UMA_KILLS", "2"))
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload([
-    "uma_lib.training", "uma_lib.base", "uma_lib.evaluation", "uma_lib.pipeline", "trl.trainer.utils",
+    "uma_lib.training", "uma_lib.nano.base", "uma_lib.evaluation", "uma_lib.pipeline", "trl.trainer.utils",
     "transformers.models.qwen3.modeling_qwen3",
 ])  # fmt: skip
 
@@ -68,8 +68,8 @@ def command(arguments: list[str], folder: Path, notebooks: Path) -> None:
 
         run_pipeline(notebooks / "p.yaml", folder, notebooks=notebooks)
         return
-    from uma_lib import base
     from uma_lib.__main__ import main
+    from uma_lib.nano import base
 
     base.make_tokenizer = partial(base.make_tokenizer, examples=100)  # a small one takes less time
     sys.argv = ["uma_lib", *arguments, "--out", str(folder)]

@@ -15,11 +15,11 @@ import datasets
 import pytest
 import yaml
 
+from uma_lib.files import RunError, read_json
 from uma_lib.ledger import CATEGORIES, TRACKS, Stream, authors, card, files, testsets
 from uma_lib.ledger.__main__ import main
 from uma_lib.ledger.files import ROW, canonical, from_row, row, sample, write_rows
 from uma_lib.paths import DATA, RESULTS
-from uma_lib.runs import RunError, read_json
 from uma_lib.scoring import Gold
 
 SAMPLES = [sample(Stream(size, "test", n, 3, TRACKS[track]), per_kind=2)

@@ -13,12 +13,13 @@ from decimal import Decimal
 import pytest
 
 from tests.model_server import KEY, completion, message, server
+from uma_lib.files import RunError
 from uma_lib.ledger import Stream, authors, files, language, testsets
 from uma_lib.ledger.__main__ import main
 from uma_lib.ledger.rewrite import ASKED, RewriteConfig, Utterance, found, refusal, rewrite, utterances
 from uma_lib.ledger.state import Event
 from uma_lib.ledger.streams import Session
-from uma_lib.runs import RunError, check
+from uma_lib.parameters import check
 
 rewrite_module = importlib.import_module("uma_lib.ledger.rewrite")
 TAXI = "Also, yesterday I paid $12.50 for a taxi."

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from uma_lib.files import RunError
 from uma_lib.memory import MAX_KEY, MAX_VALUE, CoreMemory, Diff, MemoryBank, canonical
-from uma_lib.runs import RunError
 
 # Few keys, so that they collide, and some that no bank accepts.
 KEYS = st.sampled_from(["a", "b", "c", "d", " a ", "", " ", "x\ny", "é", "k" * (MAX_KEY + 1), "\ud800"])

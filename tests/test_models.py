@@ -12,10 +12,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tests.model_hub import ModelHub
-from uma_lib import models
+from uma_lib.engines import load as models
+from uma_lib.engines.chat import ChatFormat
+from uma_lib.engines.policy import Policy, token_logprobs
+from uma_lib.files import RunError, model_folder, read_json
+from uma_lib.parameters import check
 from uma_lib.paths import BASE, REPO
-from uma_lib.policy import ChatFormat, Policy, token_logprobs
-from uma_lib.runs import RunError, check, model_folder, read_json
 from uma_lib.training import TrainingConfig, train
 
 
@@ -180,7 +182,7 @@ def test_a_folder_that_is_not_there_is_never_asked_for_on_a_hub(tmp_path: Path, 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "here").mkdir()
     (tmp_path / "tests").mkdir()
-    monkeypatch.setattr("uma_lib.runs.REPO", tmp_path)  # a clone may have a folder runs
+    monkeypatch.setattr("uma_lib.files.REPO", tmp_path)  # a clone may have a folder runs
     monkeypatch.setattr(models, "_from_hub", lambda name: pytest.fail("asked the hub"))
     with pytest.raises(RunError, match="no model folder at") as caught:
         Policy.load(name)
@@ -208,7 +210,7 @@ def test_a_name_is_a_folder_here_first_and_then_what_is_shipped(tmp_path: Path, 
 
 
 ASK = (
-    "import sys, time; from uma_lib.policy import Policy; from uma_lib.runs import RunError\n"
+    "import sys, time; from uma_lib.engines.policy import Policy; from uma_lib.runs import RunError\n"
     "for name in sys.argv[1:]:\n"
     "    try: print('loaded', Policy.load(name, device='cpu').model.num_parameters())\n"
     "    except RunError as error: print(error)\n"

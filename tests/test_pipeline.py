@@ -9,9 +9,10 @@ import pytest
 
 from tests.test_runs import write_notebook
 from uma_lib import pipeline
+from uma_lib.files import RunError
+from uma_lib.parameters import load_parameters
 from uma_lib.paths import NOTEBOOKS, PACKAGE, REPO
 from uma_lib.pipeline import check_papermill_parameters, check_parameters, declared_parameters, run_pipeline
-from uma_lib.runs import RunError, load_parameters
 
 PATHS = sorted(NOTEBOOKS.glob("[0-9]*.ipynb"))
 COMMITTED = ["cpu", "paper", "smoke"]
@@ -232,7 +233,7 @@ def test_the_packages_are_those_of_the_project() -> None:
 
     wanted = tomllib.loads((REPO / "pyproject.toml").read_text())["project"]["dependencies"]
     assert {re.split(r"[=<>]", name)[0] for name in wanted} == set(pipeline.PACKAGES)
-    assert {PACKAGE / "ledger" / "state.py", PACKAGE / "chat_template.jinja"} <= set(pipeline._files(PACKAGE))
+    assert {PACKAGE / "ledger" / "state.py", PACKAGE / "nano" / "chat_template.jinja"} <= set(pipeline._files(PACKAGE))
 
 
 def test_what_was_written_before_is_kept_apart_and_never_read_again(project, capsys) -> None:

@@ -9,12 +9,12 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from uma_lib import plots
 from uma_lib.evaluation import AGENTS as EVALUATED
+from uma_lib.files import RunError
 from uma_lib.ledger import QUESTION_KINDS
 from uma_lib.paths import DATA
+from uma_lib.report import figures as plots
 from uma_lib.revisions import FATES, KINDS, OUTCOMES
-from uma_lib.runs import RunError
 
 HORIZONS = (2, 10, 50)
 

@@ -11,8 +11,11 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
-from uma_lib.policy import Ask, ChatFormat, Policy, Turn, token_logprobs
-from uma_lib.runs import RunError, check
+from uma_lib.engines.chat import ChatFormat
+from uma_lib.engines.local import Ask, Turn
+from uma_lib.engines.policy import Policy, token_logprobs
+from uma_lib.files import RunError
+from uma_lib.parameters import check
 from uma_lib.training import TrainingConfig, train
 
 # the outline of the Qwen3 template: tools in the system message, tool results grouped in one user message

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from uma_lib import evaluation, training
+from uma_lib.engines.local import Turn
 from uma_lib.environment import Limits
 from uma_lib.evaluation import EvaluationConfig, evaluate
-from uma_lib.generation import Turn
 from uma_lib.ledger import Stream
+from uma_lib.parameters import check
 from uma_lib.rollout import Context, roll_out
-from uma_lib.runs import check
 from uma_lib.tools import render_call
 from uma_lib.training import Trainer, TrainingConfig
 

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from tests.test_plots import results, summary, write  # noqa: F401  (results is a fixture)
-from uma_lib import evaluation, plots, revisions
-from uma_lib import results as reading
+from uma_lib import evaluation, revisions
+from uma_lib.files import RunError
 from uma_lib.paths import DATA, RESULTS
-from uma_lib.runs import RunError
+from uma_lib.report import figures as plots
+from uma_lib.report import results as reading
 
 READERS = {
     "evaluation/summary.json": lambda path: plots.accuracy_by_horizon(path),

@@ -11,17 +11,19 @@ from pathlib import Path
 
 import pytest
 
-import uma_lib.base
+import uma_lib.nano.base
 from uma_lib import evaluation, processes, revisions, training
 from uma_lib.__main__ import main
-from uma_lib.base import BaseConfig, make_base
 from uma_lib.evaluation import EvaluationConfig
+from uma_lib.files import RunError
 from uma_lib.ledger.__main__ import main as ledger
+from uma_lib.nano.base import BaseConfig, make_base
+from uma_lib.parameters import check
 from uma_lib.paths import REPO
 from uma_lib.processes import clear_temporaries, one_writer
 from uma_lib.resume import model_inputs
 from uma_lib.revisions import RevisionsConfig
-from uma_lib.runs import Run, RunError, check
+from uma_lib.runs import Run
 from uma_lib.training import Trainer, TrainingConfig, train
 
 from .conftest import TINY
@@ -47,7 +49,7 @@ def train_config(model: Path, **values) -> TrainingConfig:
 @pytest.fixture(scope="module")
 def model(tmp_path_factory, tiny_tokenizer) -> Path:
     folder = tmp_path_factory.mktemp("models") / "base"
-    uma_lib.base.make_model(TINY, len(tiny_tokenizer)).save_pretrained(folder)
+    uma_lib.nano.base.make_model(TINY, len(tiny_tokenizer)).save_pretrained(folder)
     tiny_tokenizer.save_pretrained(folder)
     return folder
 
@@ -219,23 +221,23 @@ SHORT = BaseConfig(**TINY.__dict__ | {
 @pytest.fixture()
 def quick(monkeypatch, tiny_tokenizer):
     """Steps of one short example, and no measuring at the end."""
-    monkeypatch.setattr(uma_lib.base, "make_tokenizer", lambda config: tiny_tokenizer)
+    monkeypatch.setattr(uma_lib.nano.base, "make_tokenizer", lambda config: tiny_tokenizer)
     measures = {"accuracy": {}, "habits": {}, "answers_from_truth": {}}
-    monkeypatch.setattr(uma_lib.base, "describe", lambda policy, settings: (measures, []))
-    monkeypatch.setattr(uma_lib.base, "demonstrator_accuracy", lambda config: 0.5)
+    monkeypatch.setattr(uma_lib.nano.base, "describe", lambda policy, settings: (measures, []))
+    monkeypatch.setattr(uma_lib.nano.base, "demonstrator_accuracy", lambda config: 0.5)
 
 
 def test_a_base_stopped_between_two_rows_has_the_rows_of_an_undisturbed_one(quick, tmp_path, monkeypatch) -> None:
     make_base(SHORT, tmp_path / "straight")
     folder = tmp_path / "stopped"
-    real = uma_lib.base.batch
+    real = uma_lib.nano.base.batch
     for step in (0, 10, 26):
         with monkeypatch.context() as patch:
-            patch.setattr(uma_lib.base, "batch", lambda *a, at=step: stop() if a[-1] == at else real(*a))
+            patch.setattr(uma_lib.nano.base, "batch", lambda *a, at=step: stop() if a[-1] == at else real(*a))
             with pytest.raises(Killed):
                 make_base(SHORT, folder)
     with monkeypatch.context() as patch:  # all steps done, and nothing after them
-        patch.setattr(uma_lib.base, "finish", stop)
+        patch.setattr(uma_lib.nano.base, "finish", stop)
         with pytest.raises(Killed):
             make_base(SHORT, folder)
     (folder / "model" / "model.safetensors").write_bytes(b"half a")
@@ -255,9 +257,9 @@ def stop(*_, **__):
 
 
 def test_a_base_goes_on_only_as_it_was_begun(quick, tmp_path, monkeypatch) -> None:
-    folder, real = tmp_path / "run", uma_lib.base.batch
+    folder, real = tmp_path / "run", uma_lib.nano.base.batch
     with monkeypatch.context() as patch:
-        patch.setattr(uma_lib.base, "batch", lambda *a: stop() if a[-1] == 28 else real(*a))
+        patch.setattr(uma_lib.nano.base, "batch", lambda *a: stop() if a[-1] == 28 else real(*a))
         with pytest.raises(Killed):
             make_base(SHORT, folder)
     other = BaseConfig(**SHORT.__dict__ | {"muon_lr": 0.1})

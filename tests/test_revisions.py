@@ -7,11 +7,13 @@ from decimal import Decimal
 import pytest
 
 from uma_lib import revisions
-from uma_lib.demonstrations import true_memory
-from uma_lib.demonstrator import Demonstrator, Habits
 from uma_lib.evaluation import EvaluationConfig, evaluate
+from uma_lib.files import RunError
 from uma_lib.ledger import Event, Ledger, Session, Stream
 from uma_lib.ledger.questions import answer
+from uma_lib.nano.demonstrations import true_memory
+from uma_lib.nano.script import Demonstrator, Habits
+from uma_lib.parameters import check
 from uma_lib.revisions import (
     FATES,
     KINDS,
@@ -23,7 +25,6 @@ from uma_lib.revisions import (
     revisions_behind,
     run,
 )
-from uma_lib.runs import RunError, check
 
 STREAMS = [Stream("small", "test", 12, index, 0.4) for index in range(20)]
 

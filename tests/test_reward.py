@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from uma_lib import reward
-from uma_lib.reward import group_advantages, question_reward, tool_reward, trajectory_return
+from uma_lib import credit as reward
+from uma_lib.credit import group_advantages, question_reward, tool_reward, trajectory_return
 
 
 def test_tool_reward_never_pays_for_idle_calls():

@@ -12,21 +12,13 @@ from typing import Literal
 import nbformat
 import pytest
 
-from uma_lib import pipeline, processes, runs
+from uma_lib import files, pipeline, processes, runs
+from uma_lib.files import RunError, atomic_write_json, atomic_write_text, sha256
+from uma_lib.parameters import check, load_parameters, notebook_parameters
 from uma_lib.paths import REPO
 from uma_lib.pipeline import check_papermill_parameters, declared_parameters, run_pipeline
 from uma_lib.processes import one_writer
-from uma_lib.runs import (
-    MetricsLog,
-    Run,
-    RunError,
-    atomic_write_json,
-    atomic_write_text,
-    check,
-    load_parameters,
-    notebook_parameters,
-    sha256,
-)
+from uma_lib.runs import MetricsLog, Run
 
 
 @dataclass
@@ -134,7 +126,7 @@ def failing(error: int):
 def test_a_failed_write_keeps_the_old_file(tmp_path, monkeypatch, function, error, said) -> None:
     path = tmp_path / "results.json"
     atomic_write_json(path, {"old": 1})
-    monkeypatch.setattr(runs.os, function, failing(error))
+    monkeypatch.setattr(files.os, function, failing(error))
     with pytest.raises(RunError) as caught:
         atomic_write_json(path, {"new": 2})
     assert str(caught.value).startswith(f"{path}: {said}")
@@ -159,7 +151,7 @@ def test_an_interrupted_write_keeps_the_old_file(tmp_path, monkeypatch) -> None:
     def interrupt(_file: int) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(runs.os, "fsync", interrupt)
+    monkeypatch.setattr(files.os, "fsync", interrupt)
     with pytest.raises(KeyboardInterrupt):
         atomic_write_text(path, "new")
     assert path.read_text() == "old"
@@ -178,7 +170,7 @@ def test_files_are_exact(tmp_path) -> None:
         sha256(tmp_path / "absent")
     (tmp_path / "broken.json").write_text('{"a": 1,')
     with pytest.raises(RunError, match="broken.json: not valid JSON"):
-        runs.read_json(tmp_path / "broken.json")
+        files.read_json(tmp_path / "broken.json")
 
 
 # --- metrics
@@ -224,7 +216,7 @@ def test_metrics_on_a_full_disk(tmp_path, monkeypatch) -> None:
     log = MetricsLog(tmp_path / "metrics.csv")
     log.write({"step": 1, "reward": 0.1})
     before = log.path.read_bytes()
-    monkeypatch.setattr(runs.os, "fsync", failing(errno.ENOSPC))
+    monkeypatch.setattr(files.os, "fsync", failing(errno.ENOSPC))
     with pytest.raises(RunError, match=r"metrics\.csv: the disk is full"):
         log.write({"step": 2, "reward": 0.2})
     assert log.path.read_bytes() == before

@@ -14,7 +14,7 @@ import httpx2
 import pytest
 
 from tests.model_server import KEY, completion, message, server
-from uma_lib.runs import RunError
+from uma_lib.files import RunError
 from uma_lib.server import Reply, Server
 from uma_lib.tools import parse_calls
 

@@ -3,11 +3,12 @@
 import pytest
 
 from uma_lib.__main__ import parser, run, settings
-from uma_lib.analysis import AnalysisConfig
-from uma_lib.base import BaseConfig
 from uma_lib.evaluation import EvaluationConfig
+from uma_lib.files import RunError
+from uma_lib.nano.base import BaseConfig
+from uma_lib.nano.habits import AnalysisConfig
+from uma_lib.parameters import check, load_parameters
 from uma_lib.revisions import RevisionsConfig
-from uma_lib.runs import RunError, check, load_parameters
 from uma_lib.training import TrainingConfig, learning_rate, train
 
 SHORT = ["contexts=2", "trajectories=4", "lengths=[1]", "eval_streams=1", "eval_sessions=1", "questions=2"]

@@ -14,10 +14,10 @@ from papermill.cli import _resolve_type
 
 from tests.test_pipeline import PATHS, checked
 from uma_lib.ledger import QUESTION_KINDS, Stream, card
+from uma_lib.parameters import load_parameters
 from uma_lib.paths import DATA, NOTEBOOKS, REPO, RESULTS
 from uma_lib.pipeline import check_papermill_parameters, check_parameters
-from uma_lib.results import read_metrics, read_revisions, read_summary, read_trajectories
-from uma_lib.runs import load_parameters
+from uma_lib.report.results import read_metrics, read_revisions, read_summary, read_trajectories
 
 SUMMARY = read_summary(RESULTS / "evaluation" / "summary.json")
 HORIZONS = SUMMARY["config"]["horizons"]

@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 import torch
 
+from uma_lib.credit import group_advantages
+from uma_lib.engines.policy import Policy, token_logprobs
 from uma_lib.environment import Limits
+from uma_lib.files import RunError
+from uma_lib.parameters import check
 from uma_lib.paths import BASE, REPO
-from uma_lib.policy import Policy, token_logprobs
-from uma_lib.reward import group_advantages
 from uma_lib.rollout import Context, Tokens, held_out_contexts, roll_out
-from uma_lib.runs import RunError, check
 from uma_lib.training import (
     Sample,
     TrainingConfig,

@@ -11,7 +11,7 @@ LOOK = """
 import uma_lib
 from uma_lib.paths import BASE, INSTALLED, RESULTS
 assert INSTALLED, uma_lib.__file__
-from uma_lib.policy import Policy
+from uma_lib.engines.policy import Policy
 assert Policy.load("data/nano", device="cpu").model.name_or_path == "data/nano" and BASE.is_dir()
 assert (RESULTS / "evaluation" / "summary.json").exists()
 """

@@ -30,16 +30,18 @@ from typing import Any
 
 import yaml
 
+from uma_lib.files import RunError, read_json
+from uma_lib.parameters import check, load_parameters, load_yaml, type_name
 from uma_lib.paths import FIGURES, RESULTS, RUNS
 from uma_lib.processes import INTERRUPTED, carry_out
-from uma_lib.runs import Run, RunError, check, load_parameters, load_yaml, read_json, type_name
+from uma_lib.runs import Run
 
 CONFIGURED = {  # commands with parameters: their dataclass, where their runs go, what they do
-    "base": ("uma_lib.base.BaseConfig", RUNS / "base", "make the shipped base model again"),
+    "base": ("uma_lib.nano.base.BaseConfig", RUNS / "base", "make the shipped base model again"),
     "train": ("uma_lib.training.TrainingConfig", RUNS / "train", "one reinforcement-learning run"),
     "evaluate": ("uma_lib.evaluation.EvaluationConfig", RUNS / "evaluation", "agents by horizon"),
     "revisions": ("uma_lib.revisions.RevisionsConfig", RUNS / "revisions", "agents by the rate of revisions"),
-    "analyse": ("uma_lib.analysis.AnalysisConfig", RUNS / "analysis", "habits of a policy before and after RL"),
+    "analyse": ("uma_lib.nano.habits.AnalysisConfig", RUNS / "analysis", "habits of a policy before and after RL"),
 }
 
 
@@ -125,7 +127,7 @@ def run(arguments: argparse.Namespace) -> None:
     out, command = arguments.out, arguments.command
     config = check(configuration(command), settings(arguments)) if command in CONFIGURED else None
     if command == "base":
-        from uma_lib.base import make_base
+        from uma_lib.nano.base import make_base
 
         _together(arguments, lambda: make_base(config, out))
     elif command == "train":
@@ -141,7 +143,7 @@ def run(arguments: argparse.Namespace) -> None:
 
         revise(config, out)
     elif command == "analyse":
-        from uma_lib.analysis import run as analyse
+        from uma_lib.nano.habits import run as analyse
 
         analyse(config, out)
     elif command == "pipeline":
@@ -149,8 +151,8 @@ def run(arguments: argparse.Namespace) -> None:
 
         run_pipeline(arguments.parameters, out)
     else:
-        from uma_lib.plots import draw_all
         from uma_lib.processes import clear_temporaries
+        from uma_lib.report.figures import draw_all
 
         clear_temporaries(out)
         draw_all(arguments.results, out)

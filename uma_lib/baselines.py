@@ -23,12 +23,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from uma_lib import prompts
+from uma_lib.engines.chat import ChatFormat
+from uma_lib.engines.local import Ask, Rollout
 from uma_lib.environment import Limits
-from uma_lib.policy import Ask, ChatFormat, Rollout
+from uma_lib.files import RunError
 from uma_lib.retrieval import Encoder, RetrievalIndex, split_units
-from uma_lib.rollout import Key, Tokens, seed_of
-from uma_lib.runs import RunError
+from uma_lib.rollout import Tokens
 from uma_lib.scoring import extract_answer
+from uma_lib.seeds import Key, seed_of
 from uma_lib.tools import split_thought
 
 ANSWER_TOKENS = 256  # kept free for the answer

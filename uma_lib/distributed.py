@@ -17,8 +17,8 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 
+from uma_lib.files import RunError
 from uma_lib.processes import INTERRUPTED, LAUNCHER, PATIENCE, one_writer
-from uma_lib.runs import RunError
 
 
 def accelerator() -> Accelerator:

@@ -27,37 +27,28 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from scipy import stats
 from tqdm import tqdm
 
-from uma_lib import models
 from uma_lib.baselines import Passages, Reading, concat_question, rag_question
-from uma_lib.demonstrator import Demonstrator, Habits
+from uma_lib.engines import load as models
+from uma_lib.engines.local import Rollout
+from uma_lib.engines.policy import Policy
 from uma_lib.environment import Limits
+from uma_lib.files import RunError, atomic_write_json, atomic_write_text, model_folder, read_json, read_text
 from uma_lib.ledger import CATEGORIES, MOST_SESSIONS, SIZES, SPLITS, Question, Stream
 from uma_lib.ledger.testsets import first_streams
-from uma_lib.policy import Policy, Rollout
+from uma_lib.nano.script import Demonstrator, Habits
+from uma_lib.parameters import bounded, unknown
 from uma_lib.processes import one_writer
 from uma_lib.resume import model_inputs
 from uma_lib.retrieval import Encoder, MiniLM
 from uma_lib.rollout import Context, Tokens, check_room, roll_out
-from uma_lib.runs import (
-    Run,
-    RunError,
-    atomic_write_json,
-    atomic_write_text,
-    bounded,
-    model_folder,
-    read_json,
-    read_text,
-    unknown,
-)
+from uma_lib.runs import Run
 from uma_lib.scoring import score
+from uma_lib.statistics import Row, accuracy_of
 from uma_lib.tolerant import score_tolerant
 
 AGENTS = ("uma_base", "concat", "rag", "question_only", "uma_rl", "demonstrator", "oracle")
@@ -76,14 +67,13 @@ COLUMNS = {  # of answers.csv
     "written_tokens": int,
     "memory_tokens": int,  # read and written to build the memory; the same for all questions of a stream
 }
-Row = dict[str, Any]
 Asked = list[tuple[Stream, list[Question]]]
 Progress = Callable[[int, int], None] | None  # (sessions or streams finished, tokens sampled)
 
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    """What is evaluated. Models are folders or names on the hub, as in `runs.model_folder`."""
+    """What is evaluated. Models are folders or names on the hub, as in `files.model_folder`."""
 
     model: str = "data/nano"  # the base: a folder or a hub name
     trained: tuple[str, ...] = ()  # models after reinforcement learning, one a training seed
@@ -253,38 +243,6 @@ def row_of(
 # --- statistics ---------------------------------------------------------------------------------------------
 
 
-def interval(correct: np.ndarray, asked: np.ndarray) -> tuple[float, float] | None:
-    """95 % interval of the accuracy sum(correct) / sum(asked), counts of shape [checkpoints, streams].
-
-    Questions of one stream are not independent, and every checkpoint meets the same streams: so streams and
-    checkpoints are resampled as wholes, independently of each other, 10,000 times. The quantiles are those of
-    the expanded percentile interval (Hesterberg 2015), since plain ones are too narrow for few streams. With
-    two or three checkpoints the part of the interval that comes from training is still too narrow: read the
-    accuracies by checkpoint, too. Where every answer is right, or none, resampling shows no spread: then the
-    exact binomial bound for as many streams is given. None with fewer than two streams.
-
-    >>> interval(np.array([[8, 0, 4, 4]]), np.array([[8, 8, 8, 8]])) == (0.0, 1.0)   # four streams say little
-    True
-    """
-    checkpoints, streams = correct.shape
-    if streams < 2:
-        return None
-    if correct.sum() in (0, asked.sum()):
-        bound = 0.025 ** (1 / streams)
-        return (bound, 1.0) if correct.any() else (0.0, 1 - bound)
-    by_stream, by_checkpoint = _resamples(streams, 0), _resamples(checkpoints, 1)
-    right, total = (((by_checkpoint @ counts) * by_stream).sum(axis=1) for counts in (correct, asked))
-    tail = stats.norm.cdf(-np.sqrt(streams / (streams - 1)) * stats.t.ppf(0.975, streams - 1))
-    low, high = np.quantile(right / total, [tail, 1 - tail])
-    return float(low), float(high)
-
-
-@cache  # every cell of a table resamples the same numbers of streams and checkpoints
-def _resamples(size: int, seed: int) -> np.ndarray:
-    """How often each of ``size`` things is drawn, [10000, size]."""
-    return np.random.default_rng(seed).multinomial(size, np.full(size, 1 / size), 10_000)
-
-
 def summarize(rows: Sequence[Row]) -> dict[str, list[Row]]:
     """The records of ``accuracy``, ``tokens`` and ``tolerant`` (see above) from the rows of all agents."""
     cells: dict[tuple[str, int, str], list[Row]] = defaultdict(list)
@@ -308,26 +266,6 @@ def summarize(rows: Sequence[Row]) -> dict[str, list[Row]]:
                 {"agent": agent, "horizon": horizon, "kind": kind, "accuracy": read, "strict": strict}
             )
     return {"accuracy": accuracy, "tokens": tokens, "tolerant": tolerant}
-
-
-def accuracy_of(cell: Sequence[Row]) -> Row:
-    """Accuracy with its interval and what it is made of, over some rows of one agent at one horizon."""
-    checkpoints, streams = (list(dict.fromkeys(row[name] for row in cell)) for name in ("seed", "stream"))
-    correct, asked = np.zeros((2, len(checkpoints), len(streams)))
-    for row in cell:
-        place = checkpoints.index(row["seed"]), streams.index(row["stream"])
-        correct[place] += row["correct"]
-        asked[place] += 1
-    low, high = interval(correct, asked) or (None, None)
-    return {
-        "accuracy": float(correct.sum() / asked.sum()),
-        "low": low,
-        "high": high,
-        "by_checkpoint": (correct.sum(axis=1) / asked.sum(axis=1)).tolist(),
-        "streams": len(streams),
-        "questions": int(asked[0].sum()),
-        "checkpoints": len(checkpoints),
-    }
 
 
 def _tokens(cell: list[Row]) -> Row:

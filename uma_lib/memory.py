@@ -22,7 +22,7 @@ from collections.abc import Callable, ItemsView, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from uma_lib.runs import RunError, atomic_write_text, read_text
+from uma_lib.files import RunError, atomic_write_text, read_text
 
 MAX_KEY = 200  # characters
 MAX_VALUE = 2_000  # characters

@@ -48,21 +48,12 @@ from nbclient.exceptions import CellExecutionError, DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 from tqdm import tqdm
 
+from uma_lib.files import RunError, atomic_write_json, file_error, read_json, sha256
 from uma_lib.ledger.files import check_shape, short
+from uma_lib.parameters import check_value, load_parameters, unknown
 from uma_lib.paths import DATA, NOTEBOOKS, PACKAGE
 from uma_lib.processes import one_writer
-from uma_lib.runs import (
-    RunError,
-    atomic_write_json,
-    check_value,
-    file_error,
-    hashes,
-    load_parameters,
-    manifest,
-    read_json,
-    sha256,
-    unknown,
-)
+from uma_lib.runs import hashes, manifest
 
 RUN_DIR = "RUN_DIR"
 EARLIER = "earlier"  # folder of what notebooks wrote before they were started again

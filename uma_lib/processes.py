@@ -23,7 +23,7 @@ from datetime import UTC, datetime
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from uma_lib.runs import RunError, discard_unfinished, file_error, unfinished
+from uma_lib.files import RunError, discard_unfinished, file_error, unfinished
 
 PATIENCE = 5.0  # seconds in which the children of a killed command end, and free what they hold
 INTERRUPTED = 128 + signal.SIGINT  # exit code
@@ -83,7 +83,7 @@ def _lock(folder: Path, path: Path) -> int:
 
 
 def clear_temporaries(folder: Path, patterns: Iterable[str] = (".*.tmp", "*/.*.tmp", "*/*/.*.tmp")) -> None:
-    """Remove temporary files (`runs.replacing`) that dead processes have left in ``folder`` and just below."""
+    """Remove temporary files (`files.replacing`) that dead processes have left in ``folder`` and just below."""
     for path in (path for pattern in patterns for path in Path(folder).glob(pattern)):
         pid = re.fullmatch(r"\..+\.([0-9]{1,18})\.tmp", path.name)
         if pid and not _running(int(pid[1])):

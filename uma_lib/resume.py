@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
-from uma_lib.models import adapter_config, base_of, folder_of
-from uma_lib.runs import RunError, atomic_write_bytes, model_folder, sha256
+from uma_lib.engines.load import adapter_config, base_of, folder_of
+from uma_lib.files import RunError, atomic_write_bytes, model_folder, sha256
 
 # what the weights, the tokenizer and the prompts of a model come from; not its card
 MEASURES = {"competence.json"}  # part of the card
@@ -21,7 +21,7 @@ KINDS = {".safetensors", ".bin", ".gguf", ".json", ".jinja", ".model", ".txt", "
 def model_inputs(name: str) -> dict[str, str]:
     """What the model ``name`` is made of: SHA-256 by file of its folder, or the commit of a model of the hub.
 
-    name: a folder or a name on the hub, as in `runs.model_folder`. With an adapter its base counts as well.
+    name: a folder or a name on the hub, as in `files.model_folder`. With an adapter its base counts as well.
 
     >>> sorted(Path(file).name for file in model_inputs("data/nano"))[:2]
     ['chat_template.jinja', 'config.json']

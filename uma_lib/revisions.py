@@ -24,25 +24,20 @@ from pathlib import Path
 from typing import Any
 
 from uma_lib import evaluation
-from uma_lib.analysis import amounts_in
-from uma_lib.evaluation import (
-    EvaluationConfig,
-    Row,
-    accuracy_of,
-    check_models,
-    evaluated_models,
-    evaluation_inputs,
-    read_answers,
-)
+from uma_lib.engines.policy import Policy
+from uma_lib.evaluation import EvaluationConfig, check_models, evaluated_models, evaluation_inputs, read_answers
+from uma_lib.files import atomic_write_json
 from uma_lib.ledger import Event, Ledger, Question, Session, Stream
 from uma_lib.ledger.questions import answer
 from uma_lib.ledger.state import PURCHASES, REVISIONS
 from uma_lib.ledger.testsets import first_streams
-from uma_lib.policy import Policy
+from uma_lib.nano.habits import amounts_in
+from uma_lib.parameters import bounded
 from uma_lib.processes import one_writer
 from uma_lib.rollout import Context, Trajectory, roll_out
-from uma_lib.runs import Run, atomic_write_json, bounded
+from uma_lib.runs import Run
 from uma_lib.scoring import score
+from uma_lib.statistics import Row, accuracy_of
 
 KINDS = ("late", *REVISIONS)
 OUTCOMES = ("right", "ignored", "added", "other")

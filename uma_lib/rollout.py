@@ -10,30 +10,22 @@ process count and restarts change nothing.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
+from uma_lib.engines.chat import ChatFormat
+from uma_lib.engines.local import Ask, Rollout
+from uma_lib.engines.policy import Policy
 from uma_lib.environment import Limits, Memory, MemorySession, QuestionSession
+from uma_lib.files import RunError
 from uma_lib.ledger import Question, Stream
 from uma_lib.memory import CoreMemory
-from uma_lib.policy import Ask, ChatFormat, Policy, Rollout
 from uma_lib.retrieval import Encoder, RetrievalIndex
-from uma_lib.runs import RunError
 from uma_lib.scoring import score
+from uma_lib.seeds import Key, seed_of
 
 S = TypeVar("S", MemorySession, QuestionSession)
-Key = tuple[int | str, ...]
-
-
-def seed_of(*key: int | str) -> int:
-    """A seed from what names a turn; the same in every process.
-
-    >>> seed_of(0, "memory", 3) == seed_of(0, "memory", 3) != seed_of(0, "memory", 4)
-    True
-    """
-    return int.from_bytes(hashlib.blake2b(repr(key).encode(), digest_size=7).digest(), "big")
 
 
 @dataclass

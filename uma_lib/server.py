@@ -26,7 +26,7 @@ import httpx2
 import openai
 from tqdm import tqdm
 
-from uma_lib.runs import RunError, atomic_write_json, file_error, read_json
+from uma_lib.files import RunError, atomic_write_json, file_error, read_json
 
 DAY = 86_400.0  # seconds; sockets wait for no more than 24 of them
 LONGEST_PAUSE = 30.0  # seconds between two attempts, unless the server asks for more
@@ -99,7 +99,7 @@ class Server:
 
     >>> Server("http://me:secret@host/v1", Path("cache"))
     Traceback (most recent call last):
-    uma_lib.runs.RunError: base_url holds credentials; name the variable that holds the key in key_variable
+    uma_lib.files.RunError: base_url holds credentials; name the variable that holds the key in key_variable
     """
 
     def __init__(

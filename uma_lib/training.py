@@ -29,16 +29,18 @@ from accelerate import PartialState
 from accelerate.utils import gather_object
 from tqdm import tqdm
 
+from uma_lib.credit import group_advantages, question_reward, tool_reward, trajectory_return
 from uma_lib.distributed import accelerator, sum_gradients, writer
+from uma_lib.engines.load import adapter_config, folder_of, new_adapter
+from uma_lib.engines.policy import Policy, token_logprobs
 from uma_lib.environment import Limits
+from uma_lib.files import RunError
 from uma_lib.ledger import MOST_SESSIONS, SIZES, Stream
-from uma_lib.models import adapter_config, folder_of, new_adapter
-from uma_lib.policy import Policy, token_logprobs
+from uma_lib.parameters import bounded, unknown
 from uma_lib.resume import model_inputs, reading, save_checkpoint
 from uma_lib.retrieval import MiniLM
-from uma_lib.reward import group_advantages, question_reward, tool_reward, trajectory_return
 from uma_lib.rollout import Context, Tokens, check_room, held_out_contexts, roll_out
-from uma_lib.runs import MetricsLog, Run, RunError, bounded, unknown
+from uma_lib.runs import MetricsLog, Run
 
 
 @dataclass(frozen=True)

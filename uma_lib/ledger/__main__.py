@@ -26,11 +26,12 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from uma_lib.files import RunError, atomic_write_json, atomic_write_text, read_json
 from uma_lib.ledger import authors, files, testsets
 from uma_lib.ledger.streams import SIZES, SPLITS, TRACKS, Stream
+from uma_lib.parameters import check, unknown
 from uma_lib.paths import DATA
 from uma_lib.processes import carry_out, clear_temporaries
-from uma_lib.runs import RunError, atomic_write_json, atomic_write_text, check, read_json, unknown
 
 # of `make` and `rewrite`: a stream is one row, which must fit into memory a few times
 MOST = {"sessions": 20_000, "streams": 1_000_000, "per-kind": 1_000}

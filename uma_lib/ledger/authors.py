@@ -30,6 +30,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from uma_lib.files import RunError, file_error, replacing
 from uma_lib.ledger.files import (
     EVENT,
     MOST_AMOUNT,
@@ -52,7 +53,6 @@ from uma_lib.ledger.files import (
 from uma_lib.ledger.language import CATEGORIES, money, said_scene
 from uma_lib.ledger.questions import Question
 from uma_lib.ledger.state import Event
-from uma_lib.runs import RunError, file_error, replacing
 from uma_lib.scoring import Gold, parse_amount
 
 # our kinds of questions under the authors' names; kinds that only we have keep theirs

@@ -30,11 +30,12 @@ from typing import Any, TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from uma_lib.files import RunError, file_error, replacing
 from uma_lib.ledger.language import money
 from uma_lib.ledger.questions import ALL_KINDS, Question, answer
 from uma_lib.ledger.state import PURCHASES, REVISIONS, Event, Ledger
 from uma_lib.ledger.streams import SIZES, SPLITS, TRACKS, Session, Stream, name_of
-from uma_lib.runs import RunError, file_error, replacing, type_name, unknown
+from uma_lib.parameters import type_name, unknown
 from uma_lib.scoring import Gold
 
 VERSION = 2  # of the format
@@ -229,7 +230,7 @@ def check_shape(value: Any, shape: Any, where: str, field: str = "") -> None:
     >>> check_shape({"a": [1, "2"]}, {"a": [int]}, "my.json")
     Traceback (most recent call last):
     ...
-    uma_lib.runs.RunError: my.json: a[1] is '2' (str), not int
+    uma_lib.files.RunError: my.json: a[1] is '2' (str), not int
     """
     here = f"{where}: {field}" if field else where
     if isinstance(shape, dict):

@@ -37,9 +37,9 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
 
+from uma_lib.files import RunError
 from uma_lib.ledger.language import CATEGORIES, MONTHS, NUMBERS, TAXONOMY
 from uma_lib.ledger.streams import Session
-from uma_lib.runs import RunError
 from uma_lib.server import Server
 from uma_lib.tools import split_thought
 

@@ -24,12 +24,13 @@ from typing import Any
 
 from tqdm import tqdm
 
+from uma_lib.files import RunError, atomic_write_json, read_json
 from uma_lib.ledger import authors, files
 from uma_lib.ledger.files import canonical, check_answers, check_shape, row, sample
 from uma_lib.ledger.questions import ALL_KINDS, Question
 from uma_lib.ledger.streams import SIZES, TRACKS, Stream
+from uma_lib.parameters import unknown
 from uma_lib.paths import DATA
-from uma_lib.runs import RunError, atomic_write_json, read_json, unknown
 from uma_lib.scoring import parse_amount, score
 
 HORIZONS = (2, 5, 10, 20, 30, 40, 50, 100, 500)  # sessions a stream

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from transformers.cache_utils import Cache
 
-from uma_lib.runs import RunError
+from uma_lib.files import RunError
 
 T = TypeVar("T")
 

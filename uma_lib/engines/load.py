@@ -17,8 +17,8 @@ from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
+from uma_lib.files import RunError, model_folder, read_json
 from uma_lib.paths import REPO
-from uma_lib.runs import RunError, model_folder, read_json
 
 ADAPTER, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 WANTED = ["*.safetensors", "*.json", "*.jinja", "*.model", "*.txt"]  # of a model on the hub

@@ -16,105 +16,17 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-import jinja2
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from uma_lib import models, prompts
-from uma_lib.generation import Ask, Rollout, Slots, Turn, drive
-from uma_lib.runs import RunError
+from uma_lib.engines import load as models
+from uma_lib.engines.chat import ChatFormat
+from uma_lib.engines.local import Ask, Rollout, Slots, Turn, drive
+from uma_lib.files import RunError
 
 __all__ = ["Ask", "ChatFormat", "Policy", "Rollout", "Turn", "token_logprobs"]
 
 T = TypeVar("T")
-
-
-class ChatFormat:
-    """A tokenizer's chat template, seen as token ids that are only ever appended to.
-
-    The text between an assistant's turn and the next one is cut out of the template once, by rendering a
-    conversation of markers. Special tokens written out in message texts ("<|im_end|>" in a document) are
-    broken up with a space, so that no text can close a turn; tags that a tokenizer knows but does not call
-    special, such as <tool_call>, pass.
-
-    Raises `RunError` if the template cannot render tool results or ends turns with ordinary text.
-    """
-
-    def __init__(self, tokenizer: PreTrainedTokenizerBase):
-        self.tokenizer = tokenizer
-        self._special = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
-        if tokenizer.chat_template is None:
-            raise RunError(f"the tokenizer of {tokenizer.name_or_path!r} has no chat template: use an instruct model")
-        one, two = self._after_turn(["@@first@@"]), self._after_turn(["@@first@@", "@@second@@"])
-        before, _, rest = two.partition("@@first@@")
-        self._between, _, self._after = rest.partition("@@second@@")
-        if one != before + "@@first@@" + self._after:
-            raise RunError("the chat template does not render tool results one after the other: use another model")
-        ids = self._encode(before)
-        if not ids:
-            raise RunError("the chat template has nothing at the end of a turn: use a model with an end token")
-        self.end_id = ids[0]
-        end = tokenizer.convert_ids_to_tokens(self.end_id)
-        if end not in tokenizer.get_added_vocab():
-            raise RunError(f"the chat template ends a turn with ordinary text ({end!r}): use a model with an end token")
-        self._before = before.removeprefix(tokenizer.decode([self.end_id]))
-        self.end_ids = {self.end_id, tokenizer.eos_token_id} - {None}
-        probe = {"type": "function", "function": {"name": "@@tool@@", "parameters": {"properties": {}}}}
-        asked = [{"role": "system", "content": "@@system@@"}, {"role": "user", "content": "@@user@@"}]
-        # SmolLM2 and others have a template that drops tools: the prompt then describes them
-        self._renders_tools = "@@tool@@" in self._render(asked, [probe])
-
-    def open(self, messages: list[dict[str, str]], tools: list[dict] | None) -> list[int]:
-        """Ids of a new session: the messages and tool schemas, up to where the assistant begins to write."""
-        if tools and not self._renders_tools:
-            messages, tools = prompts.with_tools(messages, tools), None
-        plain = [{**message, "content": self._plain(message["content"])} for message in messages]
-        return self._encode(self._render(plain, tools))
-
-    def results(self, texts: list[str], stopped: bool) -> list[int]:
-        """Ids of what follows an assistant's turn: the end token if it was not sampled, one tool message a
-        text, and the beginning of the assistant's next turn."""
-        ids = self._encode(self._before + self._between.join(map(self._plain, texts)) + self._after)
-        return ids if stopped else [self.end_id, *ids]
-
-    def decode(self, ids: Sequence[int]) -> str:
-        """The text of a sampled turn without its end token; tags such as <tool_call> are kept."""
-        if ids and ids[-1] in self.end_ids:
-            ids = ids[:-1]
-        return self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
-
-    def count(self, text: str) -> int:
-        """How many tokens a text has."""
-        return len(self._encode(text))
-
-    def _encode(self, text: str) -> list[int]:
-        return self.tokenizer.encode(text, add_special_tokens=False)
-
-    def _plain(self, text: str) -> str:
-        for token in self._special:
-            if token in text:
-                text = text.replace(token, f"{token[0]} {token[1:]}")
-        return text
-
-    def _render(self, messages: list[dict[str, str]], tools: list[dict] | None) -> str:
-        try:
-            return self.tokenizer.apply_chat_template(
-                messages, tools=tools or None, tokenize=False, add_generation_prompt=True
-            )
-        # whatever is wrong in a template's own code
-        except (jinja2.TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError,
-                RecursionError, MemoryError) as error:  # fmt: skip
-            roles = ", ".join(message["role"] for message in messages)
-            said = models.one_line(error)
-            raise RunError(f"the chat template refuses a conversation of {roles}: {said}") from error
-
-    def _after_turn(self, results: list[str]) -> str:
-        messages = [{"role": "user", "content": "@@user@@"}, {"role": "assistant", "content": "@@turn@@"}]
-        text = self._render(messages + [{"role": "tool", "content": result} for result in results], None)
-        after = text.rpartition("@@turn@@")[2]
-        if any(result not in after for result in results):
-            raise RunError("the chat template does not render tool results: use a model trained with tools")
-        return after
 
 
 class Policy:

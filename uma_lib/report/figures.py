@@ -23,10 +23,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, NullLocator, PercentFormatter, StrMethodFormatter
 from scipy import stats
 
+from uma_lib.files import RunError, atomic_write_bytes
 from uma_lib.ledger import QUESTION_KINDS
 from uma_lib.paths import FIGURES, RESULTS
-from uma_lib.results import read_habits, read_metrics, read_paper, read_revisions, read_summary
-from uma_lib.runs import RunError, atomic_write_bytes
+from uma_lib.report.results import read_habits, read_metrics, read_paper, read_revisions, read_summary
 
 COLUMN, PAGE = 3.3, 6.8  # widths in inches
 BLACK, GREY, RED = "#000000", "#888888", "#D55E00"

@@ -14,15 +14,16 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Literal
 
-from uma_lib.demonstrations import true_memory
-from uma_lib.demonstrator import core_total
+from uma_lib.engines.policy import Policy
 from uma_lib.environment import Limits
+from uma_lib.files import atomic_write_json
 from uma_lib.ledger import CATEGORIES, MOST_SESSIONS, SIZES, Question, Session
-from uma_lib.policy import Policy
+from uma_lib.nano.demonstrations import true_memory
+from uma_lib.nano.script import core_total
+from uma_lib.parameters import bounded, unknown
 from uma_lib.processes import one_writer
 from uma_lib.retrieval import MiniLM
 from uma_lib.rollout import Context, Played, Trajectory, ask_question, check_room, held_out_contexts, roll_out
-from uma_lib.runs import atomic_write_json, bounded, unknown
 from uma_lib.scoring import score
 
 _PART = re.compile(r" *([0-9]+(?:\.[0-9]+)?)(?: [^0-9+]+)? *")  # of an entry: "12", "12.50 coffee"

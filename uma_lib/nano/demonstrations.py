@@ -19,10 +19,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from uma_lib import prompts
-from uma_lib.demonstrator import Demonstrator, Habits, play, read_aloud
 from uma_lib.environment import Limits, Memory, MemorySession, QuestionSession
 from uma_lib.ledger import Question, Stream, money
 from uma_lib.ledger.language import said_scene
+from uma_lib.nano.script import Demonstrator, Habits, play, read_aloud
 
 SHARES = {"memory": 0.45, "question": 0.41, "reading": 0.14}  # of examples; reading ones are longer
 LIMITS = Limits()

@@ -21,11 +21,11 @@ from typing import Any
 
 import pandas as pd
 
+from uma_lib.files import RunError, read_json, read_text
 from uma_lib.ledger.files import check_shape, short
 from uma_lib.ledger.questions import ALL_KINDS
 from uma_lib.ledger.state import REVISIONS
 from uma_lib.paths import DATA
-from uma_lib.runs import RunError, read_json, read_text
 
 AGENTS = ("uma_rl", "uma_base", "concat", "rag", "demonstrator", "question_only", "oracle")
 OUTCOMES = ("right", "ignored", "added", "other")  # of answers, see `revisions`

@@ -26,16 +26,19 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, train
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
-from uma_lib.analysis import AnalysisConfig, describe
-from uma_lib.demonstrations import Example, demonstrations
-from uma_lib.demonstrator import Demonstrator, Habits
 from uma_lib.distributed import accelerator, sum_gradients, writer
+from uma_lib.engines.chat import ChatFormat
+from uma_lib.engines.policy import Policy
+from uma_lib.files import RunError, atomic_write_json, atomic_write_text
 from uma_lib.ledger import MOST_SESSIONS, SIZES
+from uma_lib.nano.demonstrations import Example, demonstrations
+from uma_lib.nano.habits import AnalysisConfig, describe
+from uma_lib.nano.script import Demonstrator, Habits
+from uma_lib.parameters import bounded, unknown
 from uma_lib.paths import PACKAGE
-from uma_lib.policy import ChatFormat, Policy
 from uma_lib.resume import reading, save_checkpoint
 from uma_lib.rollout import check_room, held_out_contexts
-from uma_lib.runs import MetricsLog, Run, RunError, atomic_write_json, atomic_write_text, bounded, unknown
+from uma_lib.runs import MetricsLog, Run
 from uma_lib.scoring import score
 
 END, START, STOP = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
@@ -135,7 +138,7 @@ def make_tokenizer(config: BaseConfig, examples: int = 6000) -> PreTrainedTokeni
             eos_token=STOP,
             pad_token=END,
             extra_special_tokens=[START],
-            chat_template=(PACKAGE / "chat_template.jinja").read_text(),
+            chat_template=(PACKAGE / "nano" / "chat_template.jinja").read_text(),
             model_max_length=config.context,
             clean_up_tokenization_spaces=False,
         )

@@ -1,0 +1,1 @@
+"""Where language models run: protocol, chat format, the engines themselves, models as files."""
