@@ -4,8 +4,8 @@ import hashlib
 
 import numpy as np
 import pytest
-
 from uma_lib.baselines import ANSWER_TOKENS, Passages, Reading, concat_question, rag_question
+
 from uma_lib.engines.chat import ChatFormat
 from uma_lib.engines.local import Ask, Turn
 from uma_lib.environment import Limits

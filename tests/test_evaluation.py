@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy import stats
+from uma_lib.baselines import ANSWER_TOKENS, Reading
 
 from uma_lib import evaluation, prompts
-from uma_lib.baselines import ANSWER_TOKENS, Reading
 from uma_lib.engines.policy import Policy
 from uma_lib.evaluation import COLUMNS, EvaluationConfig, chance, evaluate, run, summarize
 from uma_lib.files import RunError

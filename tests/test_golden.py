@@ -16,14 +16,16 @@ import pytest
 
 from uma_lib import evaluation, prompts
 from uma_lib.engines.policy import Policy
-from uma_lib.environment import Limits, Memory, MemorySession, QuestionSession
+from uma_lib.environment import Limits, MemorySession, QuestionSession
 from uma_lib.evaluation import EvaluationConfig
 from uma_lib.ledger import Stream
+from uma_lib.ledger.dataset import LedgerQA, guide
+from uma_lib.memory import Memory
 from uma_lib.parameters import check
 from uma_lib.paths import BASE
-from uma_lib.rollout import held_out_contexts
+from uma_lib.rollout import held_out
 from uma_lib.seeds import seed_of
-from uma_lib.training import TrainingConfig, train, training_contexts
+from uma_lib.training import TrainingConfig, data_of, train, training_contexts
 
 GOLDEN = Path(__file__).with_name("golden.json")
 EVALUATION = {  # the first streams of the committed evaluation, whose policy of seed 0 is data/nano-rl
@@ -48,14 +50,14 @@ def prompt_ids() -> dict[str, str]:
         stream = Stream(size, "test", 2, 0)
         chunk, question, scenes = stream.session(0).text, stream.questions()[0].text, stream.size.asks_scenes
         for given in (True, False):
-            memory = Memory()
+            told, memory = guide(given, scenes), Memory()
             memory.core.write("total 30")
             for name, session in (
-                ("memory", MemorySession(memory, chunk, Limits(), given, scenes)),
-                ("question", QuestionSession(memory, question, Limits(), given, None, scenes)),
+                ("memory", MemorySession(memory, chunk, Limits(), told)),
+                ("question", QuestionSession(memory, question, Limits(), told)),
             ):
                 found[f"{name} {size} {given}"] = digest(chat.open(session.messages, session.schemas))
-            found[f"reading {size} {given}"] = digest(chat.open(prompts.reading(chunk, question, given), None))
+            found[f"reading {size} {given}"] = digest(chat.open(prompts.reading(chunk, question, told), None))
     found["results"] = digest([chat.results(["ok", "(empty)"], stopped) for stopped in (True, False)])
     return found
 
@@ -63,9 +65,9 @@ def prompt_ids() -> dict[str, str]:
 def seeds() -> dict[str, str]:
     """Seeds of turns, and digests of the streams and questions of training steps and of held-out streams."""
     config = TrainingConfig()
-    contexts = [context for step in (0, 59) for context in training_contexts(config, step)]
-    drawn = [(c.name, c.stream.name, [q.text for q in c.questions]) for c in contexts]
-    held = [(c.name, [q.text for q in c.questions]) for c in held_out_contexts("small", 10, 3)]
+    contexts = [context for step in (0, 59) for context in training_contexts(config, step, data_of(config))]
+    drawn = [(c.name, c.sample.id, [q.text for q in c.sample.questions]) for c in contexts]
+    held = [(c.name, [q.text for q in c.sample.questions]) for c in held_out(LedgerQA("small", 10), 3)]
     turn = seed_of("evaluation", 0, 0, "ledger-qa/small/test/10/0", 0, "memory", 3, 0)
     return {"turn": str(turn), "training": digest(drawn), "held out": digest(held)}
 

@@ -21,11 +21,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from uma_lib import prompts
-from uma_lib.memory import CoreMemory, MemoryBank, Result
+from uma_lib.memory import Memory, Result
+from uma_lib.prompts import GENERAL
 from uma_lib.retrieval import RetrievalIndex
+from uma_lib.sample import Guide
 from uma_lib.scoring import extract_answer
 from uma_lib.tools import ToolCall, cut, dispatch, parse_calls, schema
 
@@ -40,14 +42,6 @@ class Limits:
     core_tokens: int = 1000  # budget of the core memory
     session_tokens: int = 1024  # prompt and everything after it
     turn_tokens: int = 768  # sampled tokens of one turn
-
-
-@dataclass
-class Memory:
-    """The dual memory M_t = (m_core, B)."""
-
-    core: CoreMemory = field(default_factory=CoreMemory)
-    bank: MemoryBank = field(default_factory=MemoryBank)
 
 
 class MemoryTools:
@@ -197,12 +191,10 @@ class MemorySession(_Session):
     terminal = "update_core"
     schemas = MEMORY_SCHEMAS
 
-    def __init__(
-        self, memory: Memory, chunk: str, limits: Limits, schema_given: bool = True, scenes: bool = False
-    ):
+    def __init__(self, memory: Memory, chunk: str, limits: Limits, guide: Guide = GENERAL):
         self.memory = memory
         super().__init__(
-            prompts.memory_session(memory.core.text, chunk, schema_given, scenes),
+            prompts.memory_session(memory.core.text, chunk, guide),
             _methods(MemoryTools(memory), MEMORY_TOOLS),
             limits,
         )
@@ -229,14 +221,13 @@ class QuestionSession(_Session):
         memory: Memory,
         question: str,
         limits: Limits,
-        schema_given: bool = True,
+        guide: Guide = GENERAL,
         index: RetrievalIndex | None = None,
-        scenes: bool = False,
     ):
         self.answer: str | None = None
         self.schemas = [s for s in QUESTION_SCHEMAS if index is not None or s["function"]["name"] not in SEARCH_TOOLS]
         super().__init__(
-            prompts.question_session(memory.core.text, question, schema_given, scenes),
+            prompts.question_session(memory.core.text, question, guide),
             _methods(QuestionTools(memory, index), QUESTION_TOOLS),
             limits,
         )

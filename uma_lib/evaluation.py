@@ -1,74 +1,93 @@
-"""Accuracy of every agent by horizon (sessions in a stream), with intervals.
+"""Accuracy of every agent by horizon (chunks of a sample), with intervals.
 
-An evaluation is a folder. It is made of parts, one an agent, checkpoint and horizon; a part's file is written
+An evaluation is a folder. It is made of parts, one an agent, checkpoint and data set; a part's file is written
 as a whole when the part is done, so an interrupted evaluation continues with the next part and repeats or
 doubles nothing. From the parts come ``answers.csv`` (a row a question) and ``summary.json``, with records:
 
-- ``accuracy``: agent, horizon, kind ("all" or one of the eight), accuracy, its 95 % interval low..high (None
-  with fewer than two streams), the accuracy by checkpoint, the numbers of streams, questions and checkpoints;
+- ``accuracy``: agent, horizon, kind ("all" or a stratum of questions), accuracy, its 95 % interval low..high (None
+  with fewer than two samples), the accuracy by checkpoint, the numbers of streams, questions and checkpoints;
 - ``tolerant``: agent, horizon, kind, accuracy when answers are read as free text (`tolerant.score_tolerant`), and
   the strict one, for the cells in which both differ; chat models say more than the value;
-- ``chance``: what the same answer to all questions of a kind would get, the commonest in training streams;
+- ``chance``: what the same answer to all questions of a kind would get, the commonest in training samples;
 - ``tokens``: tokens a question in the prompt (tool results included), written, and for building the memory,
   shared by the questions that are asked of it.
+
+With ``traces`` the folder also holds what happened in every session (``traces/*.jsonl.gz``, `read_traces`).
 
 All language-model agents share the backbone and `Limits`. The memory agents read a stream once and answer all
 its questions from the final memory. Concat and RAG use the base model, which was warm-started on reading too;
 so does the floor ``question_only``, which is shown nothing of the stream.
+
+`run` evaluates the agents and streams of a configuration; it takes other data sets and agents as well:
+
+    >>> run(EvaluationConfig(), Path("out"), sets=[MyData()], specs=[AgentSpec("mine", MyAgent)])  # doctest: +SKIP
 """
 
 from __future__ import annotations
 
 import csv
+import gzip
 import io
+import json
 import math
-import random
 import re
+import zlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from tqdm import tqdm
 
-from uma_lib.baselines import Passages, Reading, concat_question, rag_question
-from uma_lib.engines import load as models
-from uma_lib.engines.local import Rollout
+from uma_lib.agents.agent import Trace
+from uma_lib.agents.all import KINDS, AgentSpec
+from uma_lib.agents.readers import RAG
+from uma_lib.agents.uma import UMA
+from uma_lib.engines import load
 from uma_lib.engines.policy import Policy
+from uma_lib.engines.protocol import Engine, NoModel, Progress
 from uma_lib.environment import Limits
-from uma_lib.files import RunError, atomic_write_json, atomic_write_text, model_folder, read_json, read_text
-from uma_lib.ledger import CATEGORIES, MOST_SESSIONS, SIZES, SPLITS, Question, Stream
-from uma_lib.ledger.testsets import first_streams
-from uma_lib.nano.script import Demonstrator, Habits
+from uma_lib.files import (
+    RunError,
+    atomic_write_bytes,
+    atomic_write_json,
+    atomic_write_text,
+    model_folder,
+    read_json,
+    read_text,
+)
+from uma_lib.ledger import MOST_SESSIONS, SIZES, SPLITS
+from uma_lib.ledger.dataset import LedgerQA
+from uma_lib.nano.agents import Oracle, Scripted
 from uma_lib.parameters import bounded, unknown
 from uma_lib.processes import one_writer
 from uma_lib.resume import model_inputs
 from uma_lib.retrieval import Encoder, MiniLM
-from uma_lib.rollout import Context, Tokens, check_room, roll_out
+from uma_lib.rollout import Context, check_room, roll_out
 from uma_lib.runs import Run
-from uma_lib.scoring import score
+from uma_lib.sample import Dataset, Question, Sample
+from uma_lib.scoring import Score
 from uma_lib.statistics import Row, accuracy_of
-from uma_lib.tolerant import score_tolerant
 
 AGENTS = ("uma_base", "concat", "rag", "question_only", "uma_rl", "demonstrator", "oracle")
 COLUMNS = {  # of answers.csv
     "agent": str,
     "seed": int,  # number of the checkpoint
-    "horizon": int,
-    "stream": str,
+    "horizon": int,  # chunks of the sample
+    "stream": str,  # id of the sample
+    "id": str,  # of the question
     "kind": str,
     "question": str,
     "gold": str,
     "answer": str,
-    "correct": int,
-    "tolerant": int,  # right when read as free text
+    "correct": float,  # the data set's first metric; empty where the answer could not be scored
+    "tolerant": float,  # its second one; of Ledger-QA: right when read as free text; empty where there is none
     "prompt_tokens": int,  # prompt and tool results
     "written_tokens": int,
     "memory_tokens": int,  # read and written to build the memory; the same for all questions of a stream
 }
-Asked = list[tuple[Stream, list[Question]]]
-Progress = Callable[[int, int], None] | None  # (sessions or streams finished, tokens sampled)
 
 
 @dataclass(frozen=True)
@@ -92,6 +111,8 @@ class EvaluationConfig:
     turn_tokens: int = 768  # budget of what is written in one turn
     core_tokens: int = 128  # budget of the core memory
     raw_search: bool = False  # question sessions of the memory agents may search the raw chunks
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"  # of weights and arithmetic
+    traces: bool = False  # keep what happened in every session
     smoke: bool = False  # marks the results as those of a short trial; figures say so
 
     def __post_init__(self) -> None:
@@ -120,122 +141,91 @@ class EvaluationConfig:
     @property
     def limits(self) -> Limits:
         """What one session may use, whoever plays it."""
-        return Limits(
-            session_tokens=self.session_tokens, turn_tokens=self.turn_tokens, core_tokens=self.core_tokens
-        )
+        return Limits(session_tokens=self.session_tokens, turn_tokens=self.turn_tokens, core_tokens=self.core_tokens)
 
 
 # --- agents -------------------------------------------------------------------------------------------------
 
 
+def specs_of(config: EvaluationConfig) -> list[AgentSpec]:
+    """The agents of a configuration, one a checkpoint; those of one model after each other."""
+    specs = []
+    for name in AGENTS:
+        if name not in config.agents:
+            continue
+        key = ("evaluation", config.seed, name)
+        if name in ("uma_base", "uma_rl"):
+            models = config.trained if name == "uma_rl" else (config.model,)
+            specs += [
+                AgentSpec(name, UMA, model, False, n, ("evaluation", config.seed, n)) for n, model in enumerate(models)
+            ]
+        elif name == "oracle":
+            specs.append(AgentSpec(name, Oracle, informed=True, key=key))
+        elif name == "demonstrator":
+            specs.append(AgentSpec(name, Scripted, informed=True, key=("evaluation", config.seed)))
+        else:
+            specs.append(AgentSpec(name, KINDS[name], config.model, key=key))
+    return specs
+
+
+def sets_of(config: EvaluationConfig) -> list[LedgerQA]:
+    """The data sets of a configuration, one a horizon."""
+    return [
+        LedgerQA(config.size, horizon, count, config.revisions, config.per_kind, config.schema_given)
+        for horizon, count in zip(config.horizons, config.streams, strict=True)
+    ]
+
+
 def evaluate(
-    agent: str,
-    streams: Sequence[Stream],
+    spec: AgentSpec,
+    data: Dataset,
+    samples: Sequence[Sample],
     config: EvaluationConfig,
     *,
-    policy: Policy | None = None,
+    engine: Engine | None = None,
     encode: Encoder | None = None,
-    seed: int = 0,
     progress: Progress = None,
-) -> list[Row]:
-    """One agent on some streams: a row (see `COLUMNS`) a question.
+) -> tuple[list[Row], list[Context]]:
+    """One agent on some samples: a row (see `COLUMNS`) a question, and the contexts with all traces.
 
-    Language-model agents need ``policy``, RAG and raw search also ``encode``. ``config`` gives questions,
-    prompts, limits and sampling, not models and streams. ``seed`` is the number of the checkpoint; sampling
-    depends on it, on ``config.seed`` and on the stream.
+    engine: the model's; None for an agent that asks none. RAG and raw search need ``encode``. ``config`` gives limits
+    and sampling, not models and samples.
     """
-    asked = [(stream, stream.questions(config.per_kind)) for stream in streams]
-    if agent in ("uma_base", "uma_rl"):
-        return _memory_agent(agent, asked, config, policy, encode, seed, progress)
-    if agent in ("concat", "rag", "question_only"):
-        return _reader(agent, asked, config, policy, encode, progress)
-    rows = []
-    for number, (stream, questions) in enumerate(asked, start=1):
-        if agent == "oracle":  # it reads the ledger, which is where gold answers come from
-            answers = [", ".join(question.gold.values) for question in questions]
-        else:
-            rng = random.Random(f"evaluation/{config.seed}/{stream.name}")
-            demonstrator = Demonstrator(Habits(), rng, config.limits)
-            memory = demonstrator.keep(stream)
-            answers = [demonstrator.ask(memory, question) for question in questions]
-        rows += [row_of(agent, stream, q, answer) for q, answer in zip(questions, answers, strict=True)]
-        if progress:
-            progress(number, 0)
-    return rows
-
-
-def _memory_agent(
-    agent: str,
-    asked: Asked,
-    config: EvaluationConfig,
-    policy: Policy,
-    encode: Encoder | None,
-    seed: int,
-    progress: Progress,
-) -> list[Row]:
-    contexts = [Context(stream.name, stream, questions) for stream, questions in asked]
+    contexts = [Context(sample.id, sample) for sample in samples]
     roll_out(
-        policy, contexts, 1, config.limits, ("evaluation", config.seed, seed), temperature=config.temperature,
-        schema_given=config.schema_given, slots=config.slots, progress=progress,
-        encode=encode if config.raw_search else None,
+        engine or NoModel(), contexts, 1, config.limits, spec.key or (spec.name, spec.seed), data=data, kind=spec.kind,
+        informed=spec.informed, temperature=config.temperature, progress=progress, encode=encode,
+        search=config.raw_search,
     )  # fmt: skip
     rows = []
     for context in contexts:
-        read = sum(len(played.tokens.ids) for played in context.trajectories[0].sessions)
-        for question, played in zip(context.questions, context.answers[0], strict=True):
-            answer = played.session.answer
-            rows.append(row_of(agent, context.stream, question, answer, played.tokens, read, seed))
-    return rows
-
-
-def _reader(
-    agent: str, asked: Asked, config: EvaluationConfig, policy: Policy, encode: Encoder, progress: Progress
-) -> list[Row]:
-    def rollouts() -> Iterator[Rollout[Reading]]:
-        for stream, questions in asked:
-            chunks = [] if agent == "question_only" else [session.text for session in stream]
-            passages = Passages(chunks, encode) if agent == "rag" else None
-            key = ("evaluation", config.seed, agent, stream.name)
-            for question in questions:
-                settings = question.text, policy.chat, config.limits, key, config.schema_given
-                yield rag_question(passages, *settings) if passages else concat_question(chunks, *settings)
-
-    readings = iter(
-        policy.generate(rollouts(), temperature=config.temperature, slots=config.slots, progress=progress)
-    )
-    rows = []
-    for stream, questions in asked:
-        for question in questions:
-            reading = next(readings)
-            rows.append(row_of(agent, stream, question, reading.answer, reading.tokens))
-    return rows
+        (trajectory,) = context.trajectories
+        memory = sum(trace.read + trace.written for trace in trajectory.sessions)
+        for question, trace, scores in zip(
+            context.sample.questions, trajectory.answers, trajectory.scores, strict=True
+        ):
+            rows.append(row_of(spec, context.sample, question, trace, scores, memory))
+    return rows, contexts
 
 
 def row_of(
-    agent: str,
-    stream: Stream,
-    question: Question,
-    answer: str | None,
-    tokens: Tokens | None = None,
-    memory_tokens: int = 0,
-    seed: int = 0,
+    spec: AgentSpec, sample: Sample, question: Question, trace: Trace, scores: Sequence[Score], memory_tokens: int = 0
 ) -> Row:
-    """The row (see `COLUMNS`) of one answer, scored; ``tokens`` are those of its session, None for no model's."""
-    tokens = tokens or Tokens()
-    said = answer or ""  # no answer is wrong
+    """The row (see `COLUMNS`) of one answer."""
     return {
-        "agent": agent,
-        "seed": seed,
-        "horizon": len(stream),
-        "stream": stream.name,
+        "agent": spec.name,
+        "seed": spec.seed,
+        "horizon": len(sample.chunks),
+        "stream": sample.id,
+        "id": question.id,
         "kind": question.kind,
         "question": question.text,
-        "gold": ", ".join(question.gold.values),
-        "answer": " ".join(said.split()),  # on one line
-        "correct": int(score(said, question.gold)),
-        "tolerant": int(score_tolerant(said, question.gold, CATEGORIES)),
-        "prompt_tokens": len(tokens.ids) - tokens.written,
-        "written_tokens": tokens.written,
+        "gold": str(question.gold),
+        "answer": " ".join((trace.answer or "").split()),  # on one line
+        "correct": scores[0].value,
+        "tolerant": scores[1].value if len(scores) > 1 else None,
+        "prompt_tokens": trace.read,
+        "written_tokens": trace.written,
         "memory_tokens": memory_tokens,
     }
 
@@ -260,11 +250,12 @@ def summarize(rows: Sequence[Row]) -> dict[str, list[Row]]:
     ]
     tolerant = []
     for (agent, horizon, kind), cell in cells.items():
-        read, strict = (sum(row[name] for row in cell) / len(cell) for name in ("tolerant", "correct"))
+        both = [row for row in cell if row["tolerant"] is not None and row["correct"] is not None]
+        if not both:
+            continue
+        read, strict = (sum(row[name] for row in both) / len(both) for name in ("tolerant", "correct"))
         if read != strict:
-            tolerant.append(
-                {"agent": agent, "horizon": horizon, "kind": kind, "accuracy": read, "strict": strict}
-            )
+            tolerant.append({"agent": agent, "horizon": horizon, "kind": kind, "accuracy": read, "strict": strict})
     return {"accuracy": accuracy, "tokens": tokens, "tolerant": tolerant}
 
 
@@ -277,57 +268,62 @@ def _tokens(cell: list[Row]) -> Row:
     }
 
 
-def chance(rows: Sequence[Row], size: str, revisions: float = 0.0) -> list[Row]:
-    """Accuracy of constant answers: to each kind of question the commonest one in 50 training streams."""
-    asked = {(row["stream"], row["question"]): row for row in rows}.values()  # once, whichever agents answered
+def chance(rows: Sequence[Row], sets: Sequence[Dataset]) -> list[Row]:
+    """Accuracy of constant answers: to each kind of question the commonest one in 50 training samples of each set."""
+    asked = list({row["id"]: row for row in rows}.values())  # once, whichever agents answered
     found = []
-    for horizon in dict.fromkeys(row["horizon"] for row in asked):
+    for data in sets:
         golds: dict[str, Counter[str]] = defaultdict(Counter)
-        for index in range(50):
-            for question in Stream(size, "train", horizon, index, revisions).questions():
-                golds[question.kind][", ".join(question.gold.values)] += 1
+        horizons = set()
+        for sample in islice(data.samples("train"), 50):
+            horizons.add(len(sample.chunks))
+            for question in sample.questions:
+                golds[question.kind][str(question.gold)] += 1
         constant = {kind: counts.most_common(1)[0][0] for kind, counts in golds.items()}
-        hits: dict[str, list[bool]] = defaultdict(list)
-        for row in asked:
-            if row["horizon"] == horizon:
-                for kind in ("all", row["kind"]):
-                    hits[kind].append(row["gold"] == constant[row["kind"]])
-        found += [
-            {"horizon": horizon, "kind": kind, "accuracy": sum(hit) / len(hit)} for kind, hit in hits.items()
-        ]
+        for horizon in sorted(horizons):
+            hits: dict[str, list[bool]] = defaultdict(list)
+            for row in asked:
+                if row["horizon"] == horizon:
+                    for kind in ("all", row["kind"]):
+                        hits[kind].append(row["gold"] == constant.get(row["kind"]))
+            found += [{"horizon": horizon, "kind": kind, "accuracy": sum(hit) / len(hit)} for kind, hit in hits.items()]
     return found
 
 
 # --- whole evaluations --------------------------------------------------------------------------------------
 
 
-def run(config: EvaluationConfig, out: Path) -> dict[str, Any]:
+def run(
+    config: EvaluationConfig,
+    out: Path,
+    sets: Sequence[Dataset] | None = None,
+    specs: Sequence[AgentSpec] | None = None,
+) -> dict[str, Any]:
     """Evaluate into the folder ``out``, or continue there; returns the summary.
+
+    sets, specs: data sets, of whose split ``config.split`` every sample is played, and agents; by default those of the
+    configuration.
 
     Raises RunError for a folder that holds an evaluation with other parameters or of other models, for
     models that cannot be loaded, and for files that cannot be written.
     """
+    sets, specs = sets_of(config) if sets is None else sets, specs_of(config) if specs is None else specs
     with one_writer(out):
-        return _run(config, Path(out))
+        return _run(config, Path(out), sets, specs)
 
 
-def _run(config: EvaluationConfig, out: Path) -> dict[str, Any]:
+def _run(config: EvaluationConfig, out: Path, sets: Sequence[Dataset], specs: Sequence[AgentSpec]) -> dict[str, Any]:
     folder, summary_path = Run(out), out / "summary.json"
-    check_models(config, folder)
-    folder.start(asdict(config), evaluation_inputs(config))
+    models = list(dict.fromkeys(spec.model for spec in specs if spec.model))
+    check_models(config, folder, sets, models)
+    folder.start(asdict(config), inputs_of(models))
     if folder.complete:
         return read_json(summary_path)
 
-    folders, of_agent = evaluated_models(config), models_of_agents(config)
-    parts = [
-        (agent, seed, name, horizon, count)
-        for agent in AGENTS  # those of one model after each other
-        if agent in config.agents
-        for seed, name in enumerate(of_agent[agent])
-        for horizon, count in zip(config.horizons, config.streams, strict=True)
-    ]
-    encode = MiniLM() if "rag" in config.agents or config.raw_search else None
-    policy, loaded = None, None
+    folders = folders_of(models)
+    parts = [(spec, data) for spec in specs for data in sets]
+    encode = MiniLM() if config.raw_search or any(spec.kind is RAG for spec in specs) else None
+    engine, loaded = None, None
     rows: list[Row] = []
     with tqdm(parts, unit="part", mininterval=1, miniters=0) as bar:
 
@@ -335,54 +331,88 @@ def _run(config: EvaluationConfig, out: Path) -> dict[str, Any]:
             bar.set_postfix_str(f"{done} done, {tokens} tokens", refresh=False)
             bar.update(0)  # drawn at most once a second
 
-        for agent, seed, name, horizon, count in bar:
-            path = out / "parts" / f"{agent}-{seed}-{horizon}.csv"
+        for spec, data in bar:
+            name = part_name(spec, data)
+            path = out / "parts" / f"{name}.csv"
+            samples = list(data.samples(config.split))
             if not path.exists():
-                bar.set_description(f"{agent}, {horizon} sessions", refresh=False)
-                if name is not None and name != loaded:
-                    policy, loaded = Policy.load(folders.get(name, name)), name
-                streams = list(first_streams(config.size, config.split, horizon, count, config.revisions))
-                found = evaluate(
-                    agent, streams, config, policy=policy, encode=encode, seed=seed, progress=progress
+                bar.set_description(f"{spec.name}, {data.name}", refresh=False)
+                if spec.model is not None and spec.model != loaded:
+                    model = folders.get(spec.model, spec.model)
+                    engine, loaded = Policy.load(model, dtype=config.dtype, slots=config.slots), spec.model
+                found, contexts = evaluate(
+                    spec, data, samples, config, engine=engine if spec.model else None, encode=encode, progress=progress
                 )
+                if config.traces:
+                    write_traces(out / "traces" / f"{name}.jsonl.gz", contexts)
                 atomic_write_text(path, _csv(found))
             # always from the file, so that a continued evaluation sees the same
-            rows += _part(path, horizon, count)
+            rows += _part(path, samples)
 
     atomic_write_text(out / "answers.csv", _csv(rows))
     summary = {"smoke": config.smoke, "config": asdict(config), **summarize(rows)}
-    summary["chance"] = chance(rows, config.size, config.revisions)
+    summary["chance"] = chance(rows, sets)
     atomic_write_json(summary_path, summary)
     folder.close(folders.values(), seed=config.seed)
     return read_json(summary_path)
 
 
-def check_models(config: EvaluationConfig, folder: Run) -> None:
+def part_name(spec: AgentSpec, data: Dataset) -> str:
+    """The name of the files of one part: agent, checkpoint, and what of the data set's name is fit for a file."""
+    return f"{spec.name}-{spec.seed}-{re.sub(r'[^0-9A-Za-z.@_-]+', '-', data.name)}"
+
+
+def check_models(config: EvaluationConfig, folder: Run, sets: Sequence[Dataset], models: Sequence[str]) -> None:
     """Refuse models that are damaged or that the sessions do not fit, before ``folder`` is begun. Reads no weights."""
-    of_agent = models_of_agents(config)
-    names = dict.fromkeys(name for agent in config.agents for name in of_agent[agent] if name)
-    for name in names if not folder.complete else ():
-        policy = Policy(*models.without_weights(name))
-        check_room(policy.chat, policy.context_tokens, config.size, config.limits, config.schema_given)
+    for name in models if not folder.complete else ():
+        policy = Policy(*load.without_weights(name))
+        for data in sets[:1]:  # sessions of one configuration are alike
+            check_room(policy, data, config.limits)
 
 
-def models_of_agents(config: EvaluationConfig) -> dict[str, tuple[str | None, ...]]:
-    """The models that each agent plays with, one a checkpoint; None for an agent without one."""
-    of_agent: dict[str, tuple[str | None, ...]] = dict.fromkeys(AGENTS, (config.model,))
-    return of_agent | {"uma_rl": config.trained, "demonstrator": (None,), "oracle": (None,)}
-
-
-def evaluation_inputs(config: EvaluationConfig) -> dict[str, str]:
+def inputs_of(models: Sequence[str]) -> dict[str, str]:
     """What the models that take part are made of (`model_inputs`)."""
-    of_agent = models_of_agents(config)
-    names = dict.fromkeys(name for agent in AGENTS if agent in config.agents for name in of_agent[agent])
-    return {file: found for name in names if name is not None for file, found in model_inputs(name).items()}
+    return {file: found for name in models for file, found in model_inputs(name).items()}
 
 
-def evaluated_models(config: EvaluationConfig) -> dict[str, Path]:
+def folders_of(models: Sequence[str]) -> dict[str, Path]:
     """The folders of the models that are not on the hub, by name."""
-    found = {name: model_folder(name) for name in (config.model, *config.trained)}
+    found = {name: model_folder(name) for name in models}
     return {name: folder for name, folder in found.items() if folder}
+
+
+# --- files --------------------------------------------------------------------------------------------------
+
+
+def write_traces(path: Path, contexts: Sequence[Context]) -> None:
+    """One line a sample: its id, and the traces of all sessions of the first trajectory."""
+    lines = []
+    for context in contexts:
+        played = context.trajectories[0]
+        record = {
+            "sample": context.sample.id,
+            "sessions": [trace.to_json() for trace in played.sessions],
+            "answers": {
+                question.id: trace.to_json()
+                for question, trace in zip(context.sample.questions, played.answers, strict=True)
+            },
+        }
+        lines.append(json.dumps(record, ensure_ascii=False) + "\n")
+    atomic_write_bytes(path, gzip.compress("".join(lines).encode(), mtime=0))
+
+
+def read_traces(path: Path) -> Iterator[tuple[str, list[Trace], dict[str, Trace]]]:
+    """Of each sample its id, the traces of its chunks, and those of its questions by id."""
+    try:
+        with gzip.open(path, "rt", encoding="utf-8") as file:
+            for line in file:
+                found = json.loads(line)
+                sessions = [Trace.from_json(trace) for trace in found["sessions"]]
+                yield found["sample"], sessions, {n: Trace.from_json(trace) for n, trace in found["answers"].items()}
+    except FileNotFoundError as error:
+        raise RunError(f"{path}: no such file; evaluate with traces=True into a new folder") from error
+    except (OSError, EOFError, ValueError, LookupError, TypeError, zlib.error) as error:
+        raise RunError(f"{path}: not traces ({type(error).__name__}); delete the part and run again") from error
 
 
 def read_answers(folder: Path) -> list[Row]:
@@ -394,14 +424,16 @@ def _csv(rows: Sequence[Row]) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows(
+        {name: f"{value:g}" if isinstance(value, float) else value for name, value in row.items()} for row in rows
+    )
     return text.getvalue()
 
 
-def _part(path: Path, horizon: int, streams: int) -> list[Row]:
+def _part(path: Path, samples: Sequence[Sample]) -> list[Row]:
     """The rows of one part, which must be all of it."""
     rows = _read_part(path)
-    if {row["horizon"] for row in rows} != {horizon} or len({row["stream"] for row in rows}) != streams:
+    if {row["stream"] for row in rows} != {sample.id for sample in samples if sample.questions}:
         raise RunError(f"{path}: not the whole part of an evaluation; delete the file and run again")
     return rows
 
@@ -411,13 +443,22 @@ def _read_part(path: Path) -> list[Row]:
         rows = list(csv.DictReader(io.StringIO(read_text(path), newline="")))
     except csv.Error as error:
         raise RunError(f"{path}: not a table ({error}); delete the file and run again") from error
-    if rows and list(rows[0]) == [name for name in COLUMNS if name != "tolerant"]:
-        raise RunError(f"{path}: has no column tolerant, an older version wrote it; evaluate into a new folder")
+    for column in ("tolerant", "id"):
+        if rows and list(rows[0]) == [name for name in COLUMNS if name != column]:
+            raise RunError(f"{path}: has no column {column}, an older version wrote it; evaluate into a new folder")
     if not rows or any(list(row) != list(COLUMNS) or None in row.values() for row in rows):
         raise RunError(f"{path}: not a part of an evaluation; delete the file and run again")
+    patterns = {int: "[0-9]{1,15}", float: r"([0-9]{1,15}(\.[0-9]{1,20})?)?", str: "(?s:.*)"}
     for number, row in enumerate(rows, start=2):
         for name, kind in COLUMNS.items():
-            if kind is int and not re.fullmatch("[0-9]{1,15}", row[name]):
+            if not re.fullmatch(patterns[kind], row[name]):
                 found = repr(row[name][:40])
                 raise RunError(f"{path}, row {number}: {name} is {found}, no number; delete the file, run again")
-    return [{name: kind(row[name]) for name, kind in COLUMNS.items()} for row in rows]
+    return [{name: _value(kind, row[name]) for name, kind in COLUMNS.items()} for row in rows]
+
+
+def _value(kind: type, text: str) -> str | float | int | None:
+    """A field as it was: a score is 1 or 0.5, and None where the field is empty."""
+    if kind is float:
+        return None if not text else int(text) if text.isdigit() else float(text)
+    return kind(text)

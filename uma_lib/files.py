@@ -143,6 +143,11 @@ def model_folder(name: str | Path) -> Path | None:
     return None
 
 
+def is_address(name: str | Path) -> bool:
+    """Whether a model's name is the address of a server."""
+    return str(name).startswith(("http://", "https://"))
+
+
 def sha256(path: Path) -> str:
     """The SHA-256 of a file's bytes, in hex."""
     try:

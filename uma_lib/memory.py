@@ -18,7 +18,7 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from collections.abc import Callable, ItemsView, Iterator
+from collections.abc import Callable, ItemsView, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -99,6 +99,10 @@ class CoreMemory:
         self._text = text
         return _OK
 
+    def restore(self, text: str) -> None:
+        """Put an earlier text back, whatever its length."""
+        self._text = text
+
 
 @dataclass(frozen=True, slots=True)
 class Diff:
@@ -116,6 +120,17 @@ class Diff:
 
     def __bool__(self) -> bool:
         return bool(self.added or self.changed or self.removed or self.renamed)
+
+    def apply(self, entries: dict[str, str]) -> dict[str, str]:
+        """The entries after the change, for entries before it; their order is not told.
+
+        >>> Diff(changed={"a": ("1", "2")}).apply({"a": "1", "b": "3"})
+        {'b': '3', 'a': '2'}
+        """
+        gone = {*self.removed, *self.renamed, *self.changed}
+        kept = {key: value for key, value in entries.items() if key not in gone}
+        moved = {new: entries[old] for old, new in self.renamed.items() if new not in self.changed}
+        return kept | moved | {key: new for key, (_, new) in self.changed.items()} | self.added
 
     def __str__(self) -> str:
         lines = [f"- {key}: {value}" for key, value in self.removed.items()]
@@ -334,6 +349,33 @@ class MemoryBank:
         if not 0 <= version <= len(self._journal):
             raise ValueError(f"version {version} is not between 0 and {len(self._journal)}")
 
+    def journal(self, since: int = 0) -> list[tuple[str, str | None, str | None, str | None]]:
+        """The mutations after version ``since``: (key, old value, new key, new value); None: there was, or is, none."""
+        self._check_version(since)
+        return self._journal[since:]
+
+    def replay(self, changes: Iterable[Sequence[str | None]]) -> None:
+        """Make the mutations of another bank's `journal` here, too.
+
+        Raises:
+            ValueError: one does not fit the entries.
+        """
+        for key, old, new_key, value in changes:
+            if old is None:
+                result = self.add(key, value)
+            elif new_key is None:
+                result = self.delete(key)
+            else:
+                result = self.update(key, value, new_key)
+            if not result.ok:
+                raise ValueError(result.text.removeprefix("error: "))
+
+    def revert(self, version: int) -> None:
+        """Go back to an earlier version, as if nothing had happened since. O(version)."""
+        if version != len(self._journal):
+            self._entries = self.at(version)
+            del self._journal[version:]
+
     # Files.
 
     def save(self, path: str | Path) -> None:
@@ -372,6 +414,14 @@ class MemoryBank:
             if not result.ok:
                 raise RunError(f"{path}:{number}: {result.text.removeprefix('error: ')}")
         return bank
+
+
+@dataclass
+class Memory:
+    """The dual memory M_t = (m_core, B)."""
+
+    core: CoreMemory = field(default_factory=CoreMemory)
+    bank: MemoryBank = field(default_factory=MemoryBank)
 
 
 # What is not seen: control characters, soft hyphens, zero-width blanks and joiners, fillers, marks of direction,

@@ -20,6 +20,7 @@ from uma_lib.paths import shipped
 
 T = TypeVar("T")
 
+
 def check(cls: type[T], values: Mapping[str, Any]) -> T:
     """Build the flat dataclass `cls` from plain values, refusing unknown names and wrong types.
 

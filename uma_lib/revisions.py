@@ -20,21 +20,33 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from uma_lib import evaluation
-from uma_lib.engines.policy import Policy
-from uma_lib.evaluation import EvaluationConfig, check_models, evaluated_models, evaluation_inputs, read_answers
-from uma_lib.files import atomic_write_json
+from uma_lib.agents.agent import Trace
+from uma_lib.agents.uma import UMA
+from uma_lib.evaluation import (
+    EvaluationConfig,
+    check_models,
+    folders_of,
+    inputs_of,
+    part_name,
+    read_answers,
+    read_traces,
+    sets_of,
+    specs_of,
+)
+from uma_lib.files import RunError, atomic_write_json
 from uma_lib.ledger import Event, Ledger, Question, Session, Stream
+from uma_lib.ledger.dataset import sample_of
 from uma_lib.ledger.questions import answer
+from uma_lib.ledger.schema import amounts_in, key_of
 from uma_lib.ledger.state import PURCHASES, REVISIONS
 from uma_lib.ledger.testsets import first_streams
-from uma_lib.nano.habits import amounts_in
 from uma_lib.parameters import bounded
 from uma_lib.processes import one_writer
-from uma_lib.rollout import Context, Trajectory, roll_out
 from uma_lib.runs import Run
 from uma_lib.scoring import score
 from uma_lib.statistics import Row, accuracy_of
@@ -64,7 +76,7 @@ class RevisionsConfig(EvaluationConfig):
     def at(self, rate: float) -> EvaluationConfig:
         """The evaluation at one rate."""
         values = {field.name: getattr(self, field.name) for field in fields(EvaluationConfig)}
-        return EvaluationConfig(**values | {"revisions": rate})
+        return EvaluationConfig(**values | {"revisions": rate, "traces": bool(rate)})  # memories are looked into
 
 
 # --- answers ------------------------------------------------------------------------------------------------------
@@ -128,12 +140,12 @@ def explain(rows: Sequence[Row], stream: Stream, per_kind: int = 1) -> list[dict
     Returns for each ``revised`` (`revisions_behind`) and ``outcome``: "right"; "ignored" or "added" (right for that
     reading, the first of them where it is right for both); else "other".
     """
-    questions = {question.text: question for question in stream.questions(per_kind)}
+    questions = sample_of(stream, per_kind).truth.questions
     wrong = readings(stream)
-    behind = {text: sorted(revisions_behind(question, stream)) for text, question in questions.items()}
+    behind = {name: sorted(revisions_behind(question, stream)) for name, question in questions.items()}
     found = []
     for row in rows:
-        q = questions[row["question"]]
+        q = questions[row["id"]]
         outcome = "right" if row["correct"] else "other"
         if not row["correct"]:
             for name, ledger in wrong.items():
@@ -141,7 +153,7 @@ def explain(rows: Sequence[Row], stream: Stream, per_kind: int = 1) -> list[dict
                 if gold and score(row["answer"], gold):
                     outcome = name
                     break
-        found.append({"revised": behind[q.text], "outcome": outcome})
+        found.append({"revised": behind[row["id"]], "outcome": outcome})
     return found
 
 
@@ -159,9 +171,9 @@ def fates(session: Session, before: dict[str, str], after: dict[str, str], truth
     had = _amounts(truth)
     told = []
     for event in session.events:
-        keys = {_key(truth, event.revises)} if event.revises else set()
+        keys = {key_of(truth.entries[event.revises])} if event.revises else set()
         truth.apply(event)
-        keys.add(_key(truth, event.entry))
+        keys.add(key_of(truth.entries[event.entry]))
         if event.kind != "purchase":
             told.append((event, keys))
     has = _amounts(truth)
@@ -188,25 +200,22 @@ def fates(session: Session, before: dict[str, str], after: dict[str, str], truth
     return found
 
 
-def _key(ledger: Ledger, name: str) -> str:
-    entry = ledger.entries[name]
-    return f"{entry.date} {entry.category}"
-
-
 def _amounts(ledger: Ledger) -> dict[str, Counter]:
     """The amounts that entries of a true memory hold, by key."""
     found: dict[str, Counter] = defaultdict(Counter)
     for entry in ledger.live():
-        found[f"{entry.date} {entry.category}"][entry.amount] += 1
+        found[key_of(entry)][entry.amount] += 1
     return dict(found)
 
 
-def trajectory_fates(stream: Stream, trajectory: Trajectory) -> Iterator[tuple[str, str]]:
-    """`fates` over all sessions of a trajectory."""
-    bank, truth = trajectory.memory.bank, Ledger()
-    versions = [0, *trajectory.versions]
-    for k, session in enumerate(stream):
-        yield from fates(session, bank.at(versions[k]), bank.at(versions[k + 1]), truth)
+def trajectory_fates(stream: Stream, sessions: Sequence[Trace]) -> Iterator[tuple[str, str]]:
+    """`fates` over all memory sessions of a trajectory, read from their traces."""
+    bank: dict[str, str] = {}
+    truth = Ledger()
+    for session, trace in zip(stream, sessions, strict=True):
+        after = trace.diff.apply(bank)
+        yield from fates(session, bank, after, truth)
+        bank = after
 
 
 # --- whole evaluations --------------------------------------------------------------------------------------------
@@ -219,9 +228,10 @@ def run(config: RevisionsConfig, out: Path) -> dict[str, Any]:
 
 
 def _run(config: RevisionsConfig, out: Path) -> dict[str, Any]:
-    folder = Run(out)
-    check_models(config, folder)
-    folder.start(asdict(config), evaluation_inputs(config))
+    folder, base = Run(out), config.at(0.0)
+    models = list(dict.fromkeys(spec.model for spec in specs_of(base) if spec.model))
+    check_models(base, folder, sets_of(base), models)
+    folder.start(asdict(config), inputs_of(models))
     if folder.complete:
         return folder.results()
     accuracy, outcomes = [], []
@@ -230,11 +240,16 @@ def _run(config: RevisionsConfig, out: Path) -> dict[str, Any]:
         rows = _explained(read_answers(out / f"rate-{rate}"), config.at(rate))
         accuracy += [{"rate": rate} | record for record in _accuracy(rows)]
         outcomes += [{"rate": rate} | record for record in _outcomes(rows)]
-    memory = [record for rate in config.rates if rate for record in _memory(config.at(rate), config.audited)]
+    memory = [
+        record
+        for rate in config.rates
+        if rate
+        for record in _memory(config.at(rate), config.audited, out / f"rate-{rate}")
+    ]
     results = {"smoke": config.smoke, "config": asdict(config)}
     results |= {"accuracy": accuracy, "outcomes": outcomes, "memory": memory}
     atomic_write_json(folder.results_path, results)
-    folder.close(evaluated_models(config).values(), seed=config.seed)
+    folder.close(folders_of(models).values(), seed=config.seed)
     return folder.results()
 
 
@@ -274,25 +289,25 @@ def _outcomes(rows: list[Row]) -> list[Row]:
     ]
 
 
-def _memory(config: EvaluationConfig, audited: int) -> list[Row]:
-    """Fates of revisions in new rollouts of the memory agents, on streams of the first horizon."""
-    streams = list(first_streams(config.size, config.split, config.horizons[0], audited, config.revisions))
-    folders, records = evaluated_models(config), []
-    for agent, models in (("uma_base", [config.model]), ("uma_rl", config.trained)):
-        counts: dict[str, Counter] = defaultdict(Counter)
-        for seed, name in enumerate(models if agent in config.agents else ()):
-            contexts = [Context(stream.name, stream, []) for stream in streams]
-            roll_out(
-                Policy.load(folders.get(name, name)), contexts, 1, config.limits, ("evaluation", config.seed, seed),
-                temperature=config.temperature, schema_given=config.schema_given, slots=config.slots,
-            )  # fmt: skip
-            for context in contexts:
-                for kind, fate in trajectory_fates(context.stream, context.trajectories[0]):
-                    counts[kind][fate] += 1
+def _memory(config: EvaluationConfig, audited: int, out: Path) -> list[Row]:
+    """Fates of revisions in the memories that the evaluation in ``out`` kept, on streams of the first horizon."""
+    (data, *_), records = sets_of(config), []
+    counts: dict[str, dict[str, Counter]] = {}
+    for spec in specs_of(config):
+        if spec.kind is not UMA:
+            continue
+        of_agent = counts.setdefault(spec.name, defaultdict(Counter))
+        traces = read_traces(out / "traces" / f"{part_name(spec, data)}.jsonl.gz")
+        for sample, (name, sessions, _) in islice(zip(data.samples(config.split), traces, strict=True), audited):
+            if sample.id != name:
+                raise RunError(f"{out}: traces of {name} stand where those of {sample.id} should; evaluate anew")
+            for kind, fate in trajectory_fates(sample.truth.stream, sessions):
+                of_agent[kind][fate] += 1
+    for agent, of_agent in counts.items():
         records += [
-            {"agent": agent, "rate": config.revisions, "kind": kind, "revisions": counts[kind].total()}
-            | {fate: counts[kind][fate] for fate in FATES}
+            {"agent": agent, "rate": config.revisions, "kind": kind, "revisions": of_agent[kind].total()}
+            | {fate: of_agent[kind][fate] for fate in FATES}
             for kind in KINDS
-            if kind in counts
+            if kind in of_agent
         ]
     return records

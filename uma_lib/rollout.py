@@ -1,8 +1,7 @@
-"""Nested rollouts: memory trajectories, then questions from every final memory (paper section 3 and algorithm 1).
+"""Nested rollouts: N trajectories over each stream, all questions from each (paper section 3 and algorithm 1).
 
-A session becomes a generator that talks to `Policy.generate`, so the code reads as if one session ran alone while all
-live sessions are decoded together. What comes back holds exactly the tokens that were read and sampled, with a mask
-and the log-probabilities they were sampled with.
+A trajectory is an agent and the traces of its sessions. They hold exactly the tokens that were read and sampled, with a
+mask and the log-probabilities they were sampled with, where the engine gives them.
 
 Every turn's randomness is keyed by where it stands (seed, step, context, trajectory, session, turn): batch shape,
 process count and restarts change nothing.
@@ -10,222 +9,153 @@ process count and restarts change nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from itertools import islice
 
-from uma_lib.engines.chat import ChatFormat
-from uma_lib.engines.local import Ask, Rollout
-from uma_lib.engines.policy import Policy
-from uma_lib.environment import Limits, Memory, MemorySession, QuestionSession
+from uma_lib.agents.agent import Agent, Kind, Setting, Trace
+from uma_lib.engines.protocol import Dialogue, Engine, Progress, no_room
+from uma_lib.environment import Limits, MemorySession
 from uma_lib.files import RunError
-from uma_lib.ledger import Question, Stream
-from uma_lib.memory import CoreMemory
-from uma_lib.retrieval import Encoder, RetrievalIndex
-from uma_lib.scoring import score
-from uma_lib.seeds import Key, seed_of
+from uma_lib.memory import Memory
+from uma_lib.retrieval import Encoder
+from uma_lib.sample import Dataset, Question, Sample
+from uma_lib.scoring import Score
+from uma_lib.seeds import Key
 
-S = TypeVar("S", MemorySession, QuestionSession)
-
-
-@dataclass
-class Tokens:
-    """A session as tokens: ``sampled[i]`` is True where the policy wrote ``ids[i]``, with ``logprobs[i]``."""
-
-    ids: list[int] = field(default_factory=list)
-    sampled: list[bool] = field(default_factory=list)
-    logprobs: list[float] = field(default_factory=list)  # 0.0 where nothing was sampled
-
-    def read(self, ids: list[int]) -> None:
-        self.ids += ids
-        self.sampled += [False] * len(ids)
-        self.logprobs += [0.0] * len(ids)
-
-    def wrote(self, ids: list[int], logprobs: list[float]) -> None:
-        self.ids += ids
-        self.sampled += [True] * len(ids)
-        self.logprobs += logprobs
-
-    @property
-    def written(self) -> int:
-        """How many tokens the policy wrote."""
-        return sum(self.sampled)
-
-
-@dataclass
-class Played(Generic[S]):
-    """A session that is over: what happened in the environment, and its tokens."""
-
-    session: S
-    tokens: Tokens
+ROOM_CHUNKS = 60  # that `check_room` looks at
 
 
 @dataclass
 class Trajectory:
-    """One memory trajectory: its sessions and the memory after the last chunk."""
+    """One agent over one stream: a trace for each chunk, and one for each question with its scores."""
 
-    memory: Memory
-    sessions: list[Played[MemorySession]]
-    versions: list[int]  # of the bank, after each chunk
-    cores: list[str]  # after each chunk
+    agent: Agent
+    sessions: list[Trace] = field(default_factory=list)
+    answers: list[Trace] = field(default_factory=list)  # in the order of the sample's questions
+    scores: list[tuple[Score, ...]] = field(default_factory=list)  # of each answer, one a metric
 
+    @property
+    def outcomes(self) -> list[float | None]:
+        """The first metric of every answer; None where it could not be scored."""
+        return [scores[0].value for scores in self.scores]
 
-def no_room(tokens: int, limits: Limits) -> RunError:
-    return RunError(
-        f"a prompt of {tokens} tokens does not fit session_tokens={limits.session_tokens}: "
-        "raise session_tokens or make chunks shorter"
-    )
-
-
-def check_room(
-    chat: ChatFormat, context_tokens: int, size: str, limits: Limits, schema_given: bool, sessions: int = 60
-) -> None:
-    """Refuse a budget that the model has not, or into which sessions of this size do not fit, before any is played.
-
-    Looks at the prompts of ``sessions`` memory sessions of the split validation, with a core memory of half its budget:
-    a sample, so that a rare longer one may still end a run later.
-    """
-    if limits.session_tokens > context_tokens:
-        raise RunError(
-            f"session_tokens={limits.session_tokens} is more than the {context_tokens} tokens that the model can read: "
-            "lower session_tokens, or use a model with a longer context"
-        )
-    stream = Stream(size, "validation", sessions, 0)
-    longest = 0
-    for session in stream:
-        played = MemorySession(Memory(), session.text, limits, schema_given, stream.size.asks_scenes)
-        longest = max(longest, len(chat.open(played.messages, played.schemas)))
-    if longest + limits.core_tokens // 2 >= limits.session_tokens:
-        raise no_room(longest + limits.core_tokens // 2, limits)
-
-
-def play_session(session: S, chat: ChatFormat, limits: Limits, key: Key) -> Rollout[Played[S]]:
-    """Run one session to its end.
-
-    Raises RunError for a prompt that leaves no room to write: chunks must fit the budget.
-    """
-    tokens = Tokens()
-    new = chat.open(session.messages, session.schemas)
-    if len(new) >= limits.session_tokens:
-        raise no_room(len(new), limits)
-    while True:
-        tokens.read(new)
-        fresh = len(new) == len(tokens.ids)
-        room = min(limits.turn_tokens, limits.session_tokens - len(tokens.ids))
-        turn = yield Ask(new, fresh, room, seed_of(*key, session.turns))
-        tokens.wrote(turn.ids, turn.logprobs)
-        results = session.step(chat.decode(turn.ids), turn.stopped)
-        if results is None:
-            break
-        new = chat.results(results, turn.stopped)
-        if len(tokens.ids) + len(new) >= limits.session_tokens:
-            break  # the budget is used up: the session ends unfinished
-    return Played(session, tokens)
-
-
-def keep_memory(
-    chunks: Sequence[str] | Stream, chat: ChatFormat, limits: Limits, key: Key, schema_given: bool = True
-) -> Rollout[Trajectory]:
-    """Phase I: read a stream chunk by chunk; chunks are made only when they are read."""
-    memory = Memory(CoreMemory(budget=limits.core_tokens, count=chat.count))
-    trajectory = Trajectory(memory, [], [], [])
-    scenes = isinstance(chunks, Stream) and chunks.size.asks_scenes
-    for k, chunk in enumerate(chunks):
-        text = chunk if isinstance(chunk, str) else chunk.text
-        session = MemorySession(memory, text, limits, schema_given, scenes)
-        trajectory.sessions.append((yield from play_session(session, chat, limits, (*key, "memory", k))))
-        trajectory.versions.append(memory.bank.snapshot())
-        trajectory.cores.append(memory.core.text)
-    return trajectory
-
-
-def ask_question(
-    memory: Memory,
-    question: str,
-    chat: ChatFormat,
-    limits: Limits,
-    key: Key,
-    schema_given: bool = True,
-    index: RetrievalIndex | None = None,
-    scenes: bool = False,
-) -> Rollout[Played[QuestionSession]]:
-    """Phase II: answer one question from a final memory, which is shared and stays as it is."""
-    session = QuestionSession(memory, question, limits, schema_given, index, scenes)
-    return (yield from play_session(session, chat, limits, (*key, "question", question)))
+    @property
+    def traces(self) -> list[Trace]:
+        return self.sessions + self.answers
 
 
 @dataclass
 class Context:
-    """One stream with its questions, and what the policy did with it: N trajectories, N x M question sessions."""
+    """One sample and what an agent did with it, N times."""
 
-    name: str
-    stream: Stream
-    questions: list[Question]
+    name: str  # seeds its randomness
+    sample: Sample
     trajectories: list[Trajectory] = field(default_factory=list)
-    answers: list[list[Played[QuestionSession]]] = field(default_factory=list)  # [trajectory][question]
-
-    def outcomes(self, i: int) -> list[float]:
-        """Exact match of trajectory ``i`` on every question: 1.0 or 0.0; no answer is wrong."""
-        return [
-            score(played.session.answer or "", question.gold)
-            for played, question in zip(self.answers[i], self.questions, strict=True)
-        ]
 
 
-def _index(stream: Stream, encode: Encoder) -> RetrievalIndex:
-    """The raw chunks of a stream, to be searched by all its questions."""
-    index = RetrievalIndex(encode)
-    for session in stream:
-        index.add_chunk(session.text)
-    return index
+def held_out(data: Dataset, count: int, split: str = "validation") -> list[Context]:
+    """The first samples of a split."""
+    return [Context(sample.id, sample) for sample in islice(data.samples(split), count)]
 
 
-def held_out_contexts(size: str, sessions: int, streams: int, split: str = "validation") -> list[Context]:
-    """Fixed streams with one question of each kind."""
-    made = (Stream(size, split, sessions, index) for index in range(streams))
-    return [Context(stream.name, stream, stream.questions()) for stream in made]
+def check_room(engine: Engine, data: Dataset, limits: Limits) -> None:
+    """Refuse a budget that the model has not, or into which sessions of this data set do not fit, before any is played.
+
+    Looks at the prompts of the first `ROOM_CHUNKS` memory sessions of the split validation, with a core memory of half
+    its budget: a sample, so that a rare longer one may still end a run later.
+    """
+    if limits.session_tokens > engine.context_tokens:
+        raise RunError(
+            f"session_tokens={limits.session_tokens} is more than the {engine.context_tokens} tokens that the model "
+            "can read: lower session_tokens, or use a model with a longer context"
+        )
+
+    def sizes() -> Iterator[int]:
+        for sample in data.samples("validation"):
+            for chunk in sample.chunks:
+                session = MemorySession(Memory(), chunk, limits, sample.guide)
+                yield engine.size(session.messages, session.schemas)
+
+    longest = max(islice(sizes(), ROOM_CHUNKS), default=0)
+    if longest + limits.core_tokens // 2 >= limits.session_tokens:
+        raise no_room(longest + limits.core_tokens // 2, limits.session_tokens)
+
+
+def _observed(agent: Agent, chunks: Sequence[str], first: int, end: int) -> Dialogue[list[Trace]]:
+    """An agent reads chunks one after the other; chunks are made only when they are read."""
+    traces = []
+    for k in range(first, end):
+        traces.append((yield from agent.observe(chunks[k])))
+    return traces
 
 
 def roll_out(
-    policy: Policy,
-    contexts: list[Context],
+    engine: Engine,
+    contexts: Sequence[Context],
     trajectories: int,
     limits: Limits,
     key: Key,
     *,
+    data: Dataset,
+    kind: Kind,
+    informed: bool = False,
     temperature: float = 1.0,
-    schema_given: bool = True,
-    slots: int = 64,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress = None,
     encode: Encoder | None = None,
+    search: bool = False,
 ) -> None:
-    """Fill the contexts with ``trajectories`` memory trajectories each and all their question sessions.
+    """Add ``trajectories`` trajectories of agents of one kind to each context, with all answers, scored.
 
-    With ``encode`` the question sessions may search the raw chunks of their stream, by words and by meaning.
+    key: of all randomness, before the names of context and trajectory. informed: the agents see golds and truth.
+    search: questions may search the raw chunks, by words and with ``encode`` by meaning. Questions that are asked after
+    some of the chunks are answered in between; an answer leaves the memory as it is.
     """
-    chat = policy.chat
-    pairs = [(context, i) for context in contexts for i in range(trajectories)]
-    kept = policy.generate(
-        (keep_memory(c.stream, chat, limits, (*key, c.name, i), schema_given) for c, i in pairs),
-        temperature=temperature, slots=slots, progress=progress,
-    )  # fmt: skip
-    indexes = [
-        index
-        for context in contexts
-        for index in [None if encode is None else _index(context.stream, encode)] * trajectories
-    ]
-    asked = policy.generate(
-        (
-            ask_question(
-                trajectory.memory, question.text, chat, limits, (*key, c.name, i), schema_given,
-                index, c.stream.size.asks_scenes,
-            )
-            for (c, i), trajectory, index in zip(pairs, kept, indexes, strict=True)
-            for question in c.questions
-        ),
-        temperature=temperature, slots=slots, progress=progress,
-    )  # fmt: skip
-    answers = iter(asked)
-    for (context, _), trajectory in zip(pairs, kept, strict=True):
+    started: list[tuple[Context, Trajectory]] = []
+    for context in contexts:
+        for i in range(trajectories):
+            setting = Setting(
+                limits, context.sample.guide, (*key, context.name, i), engine.count, engine.size, encode, search,
+                context.sample if informed else None,
+            )  # fmt: skip
+            started.append((context, Trajectory(kind(setting))))
+
+    # all agents read to their next stop together, then all questions that are asked there are answered together
+    stops = [_stops(context.sample) for context, _ in started]
+    answers: dict[tuple[int, int], Trace] = {}  # by trajectory and question
+    for number in range(max(map(len, stops), default=0)):
+        here = [(place, own[number - 1] if number else 0, own[number]) for place, own in enumerate(stops)
+                if number < len(own)]  # fmt: skip
+        kept = engine.generate(
+            (_observed(started[p][1].agent, started[p][0].sample.chunks, first, end) for p, first, end in here),
+            temperature=temperature, progress=progress,
+        )  # fmt: skip
+        for (place, _, _), traces in zip(here, kept, strict=True):
+            started[place][1].sessions += traces
+        asked = [
+            (place, j, question)
+            for place, _, end in here
+            for j, question in enumerate(started[place][0].sample.questions)
+            if _asked_at(question, started[place][0].sample) == end
+        ]
+        said = engine.generate(
+            (started[place][1].agent.answer(question.text, question.seed_key) for place, _, question in asked),
+            temperature=temperature, progress=progress,
+        )  # fmt: skip
+        answers |= {(place, j): trace for (place, j, _), trace in zip(asked, said, strict=True)}
+    for number, (context, trajectory) in enumerate(started):
+        trajectory.answers = [answers[number, j] for j in range(len(context.sample.questions))]
+        trajectory.scores = [
+            data.scores(question, trace.answer)
+            for question, trace in zip(context.sample.questions, trajectory.answers, strict=True)
+        ]
         context.trajectories.append(trajectory)
-        context.answers.append([next(answers) for _ in context.questions])
+
+
+def _asked_at(question: Question, sample: Sample) -> int:
+    return len(sample.chunks) if question.after is None else question.after
+
+
+def _stops(sample: Sample) -> list[int]:
+    """After how many chunks questions are asked; the end is the last."""
+    return sorted({len(sample.chunks), *(_asked_at(question, sample) for question in sample.questions)})

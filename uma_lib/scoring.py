@@ -97,6 +97,19 @@ class Gold:
             return parse_amount(self.values[0])
         return frozenset(value.casefold() for value in self.values)
 
+    def __str__(self) -> str:
+        """The answer as a text that scores 1."""
+        return ", ".join(self.values)
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """What an answer is worth by one metric."""
+
+    value: float | None  # 0 to 1; None: it could not be scored (no judge answered), which is not 0
+    metric: str
+    note: str = ""  # why
+
 
 def extract_answer(text: str) -> str:
     r"""The content of the last ``\boxed{}`` with balanced braces, wherever it is; else the stripped text.

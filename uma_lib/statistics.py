@@ -45,7 +45,12 @@ def _resamples(size: int, seed: int) -> np.ndarray:
 
 
 def accuracy_of(cell: Sequence[Row]) -> Row:
-    """Accuracy with its interval and what it is made of, over some rows of one agent at one horizon."""
+    """Accuracy with its interval and what it is made of, over some rows of one agent at one horizon.
+
+    Rows with ``correct`` None could not be scored: they are left out, and counted as ``unscored`` where there are any.
+    """
+    unscored = sum(row["correct"] is None for row in cell)
+    cell = [row for row in cell if row["correct"] is not None]
     checkpoints, streams = (list(dict.fromkeys(row[name] for row in cell)) for name in ("seed", "stream"))
     correct, asked = np.zeros((2, len(checkpoints), len(streams)))
     for row in cell:
@@ -61,4 +66,4 @@ def accuracy_of(cell: Sequence[Row]) -> Row:
         "streams": len(streams),
         "questions": int(asked[0].sum()),
         "checkpoints": len(checkpoints),
-    }
+    } | ({"unscored": unscored} if unscored else {})

@@ -6,7 +6,8 @@ of each question another. Every session of memory trajectory i carries A_i, wher
 questions (eq. 4). The objective is the clipped policy gradient over all sampled tokens, averaged over tokens; prompts
 and tool results are masked out.
 
-It does not know how sessions are played (`rollout.py`) or scored (`scoring.py`).
+It does not know how sessions are played (`rollout.py`), scored (the data set) or credited (`credit.py`). Any data set
+can be trained on, and any agent whose sessions a local model plays.
 
 Deviations from the paper, all switches: the weight of tool validity is 0.05 instead of 0.5 (dividing by a group's
 standard deviation otherwise lets tool-only differences decide whenever answers tie); a floor under that standard
@@ -29,18 +30,23 @@ from accelerate import PartialState
 from accelerate.utils import gather_object
 from tqdm import tqdm
 
-from uma_lib.credit import group_advantages, question_reward, tool_reward, trajectory_return
+from uma_lib.agents.agent import Kind
+from uma_lib.agents.uma import UMA
+from uma_lib.credit import Credit, CreditOptions, Weighted, one_group, stratified
 from uma_lib.distributed import accelerator, sum_gradients, writer
 from uma_lib.engines.load import adapter_config, folder_of, new_adapter
 from uma_lib.engines.policy import Policy, token_logprobs
 from uma_lib.environment import Limits
-from uma_lib.files import RunError
-from uma_lib.ledger import MOST_SESSIONS, SIZES, Stream
+from uma_lib.files import RunError, is_address
+from uma_lib.ledger import MOST_SESSIONS, SIZES
+from uma_lib.ledger.dataset import LedgerQA
 from uma_lib.parameters import bounded, unknown
 from uma_lib.resume import model_inputs, reading, save_checkpoint
 from uma_lib.retrieval import MiniLM
-from uma_lib.rollout import Context, Tokens, check_room, held_out_contexts, roll_out
+from uma_lib.rollout import Context, check_room, held_out, roll_out
 from uma_lib.runs import MetricsLog, Run
+from uma_lib.sample import Dataset
+from uma_lib.seeds import Key
 
 
 @dataclass(frozen=True)
@@ -111,78 +117,36 @@ class TrainingConfig:
         return Limits(core_tokens=self.core_tokens, session_tokens=self.session_tokens, turn_tokens=self.turn_tokens)
 
 
-@dataclass
-class Sample:
-    """One session to learn from."""
-
-    tokens: Tokens
-    advantage: float
-
-
-# --- contexts, rewards, advantages --------------------------------------------------------------------------------
+def data_of(config: TrainingConfig) -> LedgerQA:
+    """The data set of a configuration: Ledger-QA."""
+    return LedgerQA(
+        config.size, config.eval_sessions, schema_given=config.schema_given, lengths=config.lengths,
+        late_lengths=config.late_lengths, late_from=config.late_from,
+    )  # fmt: skip
 
 
-def training_contexts(config: TrainingConfig, step: int) -> list[Context]:
-    """The streams and questions of a step, from seeds of their own."""
-    lengths = config.lengths if step < config.late_from * config.steps else config.late_lengths
+def training_contexts(config: TrainingConfig, step: int, data: Dataset) -> list[Context]:
+    """The samples and questions of a step, from seeds of their own."""
     contexts = []
     for number in range(config.contexts):
         rng = random.Random(f"{config.seed}/{step}/{number}")
-        stream = Stream(config.size, "train", rng.choice(lengths), rng.randrange(2**40))
-        questions = stream.questions()
-        questions = rng.sample(questions, min(config.questions, len(questions)))
-        contexts.append(Context(f"{step}/{number}", stream, questions))
+        sample = data.draw(rng, step / config.steps)
+        questions = rng.sample(sample.questions, min(config.questions, len(sample.questions)))
+        contexts.append(Context(f"{step}/{number}", sample.asking(questions)))
     return contexts
 
 
-def rewards_of(contexts: list[Context], tool_weight: float) -> Iterator[tuple[tuple, float, list[Tokens]]]:
-    """(group, reward, sessions that carry its advantage) for memory trajectories and question sessions."""
-    for context in contexts:
-        for i, trajectory in enumerate(context.trajectories):
-            rewards = []
-            for j, (played, outcome) in enumerate(zip(context.answers[i], context.outcomes(i), strict=True)):
-                session = played.session
-                reward = question_reward(outcome, tool_reward(session.valid_calls, len(session.calls)), tool_weight)
-                rewards.append(reward)
-                yield ("question", context.name, j), reward, [played.tokens]
-            valid = sum(played.session.valid_calls for played in trajectory.sessions)
-            calls = sum(len(played.session.calls) for played in trajectory.sessions)
-            # the mean over its questions (eq. 4), and its own calls as in the authors' code
-            own = tool_weight * tool_reward(valid, calls)
-            yield (
-                ("memory", context.name),
-                trajectory_return(rewards) + own,
-                [p.tokens for p in trajectory.sessions],
-            )
-
-
-def samples_of(contexts: list[Context], config: TrainingConfig) -> list[Sample]:
-    """Sessions with a non-zero advantage, of this process; groups lie within a process unless there is one for all."""
-    rows = list(rewards_of(contexts, config.tool_weight))
-    rewards = [reward for _, reward, _ in rows]
-    if config.stratified:
-        advantages = group_advantages(rewards, [group for group, _, _ in rows], config.std_floor)
-    else:
-        everywhere = gather_object([rewards])
-        flat = group_advantages(
-            [r for part in everywhere for r in part], ["all"] * sum(map(len, everywhere)), config.std_floor
-        )
-        before = sum(len(part) for part in everywhere[: PartialState().process_index])
-        advantages = flat[before : before + len(rewards)]
-    return [
-        Sample(tokens, advantage)
-        for (_, _, sessions), advantage in zip(rows, advantages, strict=True)
-        for tokens in sessions
-        if advantage and tokens.written
-    ]
+def gather(rewards: list[float]) -> tuple[list[list[float]], int]:
+    """The rewards of all processes, and which are this one's."""
+    return gather_object([rewards]), PartialState().process_index
 
 
 # --- objective ----------------------------------------------------------------------------------------------------
 
 
-def micro_batches(samples: list[Sample], micro_tokens: int) -> Iterator[list[Sample]]:
+def micro_batches(samples: list[Weighted], micro_tokens: int) -> Iterator[list[Weighted]]:
     """Samples sorted by length, so that little is padded, in groups of at most ``micro_tokens`` padded tokens."""
-    group: list[Sample] = []
+    group: list[Weighted] = []
     for sample in sorted(samples, key=lambda s: len(s.tokens.ids)):
         if group and (len(group) + 1) * len(sample.tokens.ids) > micro_tokens:
             yield group
@@ -203,26 +167,27 @@ def objective(
 ) -> torch.Tensor:
     """Summed loss of the clipped policy gradient (PPO's surrogate), with the k3 estimate of the KL to the reference.
 
-    logprobs, old, reference: [sessions, tokens]; mask: True on sampled tokens; advantages: [sessions].
+    logprobs, old, reference: [sessions, tokens]; mask: True on sampled tokens; advantages: [sessions, tokens] too,
+    since each turn has its own.
     """
     ratio = (logprobs - old).exp()
-    gain = advantages[:, None]
-    loss = -torch.minimum(ratio * gain, ratio.clamp(1 - clip, 1 + clip) * gain)
+    loss = -torch.minimum(ratio * advantages, ratio.clamp(1 - clip, 1 + clip) * advantages)
     if reference is not None:
         difference = reference - logprobs
         loss = loss + beta * (difference.exp() - difference - 1)
     return (loss * mask).sum()
 
 
-def padded(samples: list[Sample], device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Sampling log-probabilities and mask [sessions, tokens], advantages [sessions]."""
+def padded(samples: list[Weighted], device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Sampling log-probabilities, mask and advantages, [sessions, tokens] each."""
     longest = max(len(s.tokens.ids) for s in samples)
-    old = torch.zeros(len(samples), longest)
+    old, advantages = torch.zeros(2, len(samples), longest)
     mask = torch.zeros(len(samples), longest, dtype=torch.bool)
     for row, sample in enumerate(samples):
         old[row, : len(sample.tokens.ids)] = torch.tensor(sample.tokens.logprobs)
         mask[row, : len(sample.tokens.ids)] = torch.tensor(sample.tokens.sampled)
-    advantages = torch.tensor([s.advantage for s in samples])
+        for (begin, end), advantage in zip(sample.tokens.turns, sample.advantages, strict=True):
+            advantages[row, begin:end] = advantage
     return old.to(device), mask.to(device), advantages.to(device)
 
 
@@ -244,8 +209,21 @@ def learning_rate(config: TrainingConfig, step: int) -> float:
 class Trainer:
     """A training run in one folder; call `train`. It resumes from its checkpoint, to the same results."""
 
-    def __init__(self, config: TrainingConfig, folder: Path):
-        self.config, self.run = config, Run(folder)
+    def __init__(
+        self,
+        config: TrainingConfig,
+        folder: Path,
+        data: Dataset | None = None,
+        kind: Kind = UMA,
+        credit: Credit | None = None,
+    ):
+        self.config, self.run, self.kind = config, Run(folder), kind
+        self.data = data or data_of(config)
+        self.credit = credit or (stratified if config.stratified else one_group)
+        if is_address(config.base):
+            raise RunError(
+                f"base is the address of a server, {config.base}: training needs token ids and weights; name a model"
+            )
         self.accelerator = accelerator()
         self.rank, self.world = self.accelerator.process_index, self.accelerator.num_processes
         torch.manual_seed(config.seed)  # LoRA's initial weights; sampling has seeds of its own
@@ -256,8 +234,8 @@ class Trainer:
                 f"base {config.base} is an adapter of rank {adapter['r']} and lora_rank is {config.lora_rank}: set "
                 f"lora_rank={adapter['r']} to train it on, or name its base to begin anew"
             )
-        self.policy = Policy.load(config.base, dtype=config.dtype, device=device, trainable=True)
-        check_room(self.policy.chat, self.policy.context_tokens, config.size, config.limits, config.schema_given)
+        self.policy = Policy.load(config.base, dtype=config.dtype, device=device, trainable=True, slots=config.slots)
+        check_room(self.policy, self.data, config.limits)
         self.reference = None  # with an adapter, trained on or new, it is the model without the adapter
         if config.lora_rank and not adapter:
             self.policy.model = new_adapter(self.policy.model, config.lora_rank)
@@ -268,7 +246,7 @@ class Trainer:
         self.checkpoint = folder / "checkpoint.pt"
         self.step, self.seconds = 0, 0.0
         self.encode = MiniLM() if config.raw_search else None  # loaded when a model first searches by meaning
-        self.held_out = held_out_contexts(config.size, config.eval_sessions, config.eval_streams)
+        self.held_out = held_out(self.data, config.eval_streams)
 
     def train(self) -> dict:
         """Train to the end and return the results, which are also written beside the manifest."""
@@ -315,33 +293,29 @@ class Trainer:
         """Rollouts, advantages, updates; what is worth a row of metrics."""
         config = self.config
         start = time.monotonic()
-        contexts = training_contexts(config, step)[self.rank :: self.world]
-        roll_out(
-            self.policy, contexts, config.trajectories, config.limits, (config.seed, step),
-            temperature=config.temperature, schema_given=config.schema_given, slots=config.slots,
-            encode=self.encode,
-        )  # fmt: skip
-        samples = samples_of(contexts, config)
+        contexts = training_contexts(config, step, self.data)[self.rank :: self.world]
+        self._roll_out(contexts, config.trajectories, (config.seed, step))
+        samples = self.credit(contexts, CreditOptions(config.tool_weight, config.std_floor, gather))
         rolled = time.monotonic()
         self.optimizer.param_groups[0]["lr"] = learning_rate(config, step)
         random.Random(f"{config.seed}/{step}/{self.rank}").shuffle(samples)  # both kinds of sessions in every update
         norms = [self._update(samples[part :: config.updates]) for part in range(config.updates)]
 
-        outcomes = [o for c in contexts for i in range(config.trajectories) for o in c.outcomes(i)]
-        sessions = [p for c in contexts for t in c.trajectories for p in t.sessions]
-        sessions += [p for c in contexts for row in c.answers for p in row]
+        played = [trajectory for context in contexts for trajectory in context.trajectories]
+        outcomes = [outcome for trajectory in played for outcome in trajectory.outcomes if outcome is not None]
+        traces = [trace for trajectory in played for trace in trajectory.traces if trace.tokens]
         numbers = [
             sum(outcomes), len(outcomes),
-            sum(p.session.valid_calls for p in sessions), sum(len(p.session.calls) for p in sessions),
-            sum(p.session.finished for p in sessions), len(sessions),
-            len(samples), sum(p.tokens.written for p in sessions), sum(len(p.tokens.ids) for p in sessions),
+            sum(trace.valid_calls for trace in traces), sum(len(trace.calls) for trace in traces),
+            sum(trace.finished for trace in traces), len(traces),
+            len(samples), sum(trace.written for trace in traces), sum(len(trace.tokens.ids) for trace in traces),
         ]  # fmt: skip
         right, asked, valid, calls, finished, total, used, written, read = self._sum(numbers)
         return {
-            "accuracy": round(right / asked, 4),
+            "accuracy": round(right / max(1, asked), 4),
             "valid_calls": round(valid / max(1, calls), 4),
-            "finished": round(finished / total, 4),
-            "used_sessions": round(used / total, 4),
+            "finished": round(finished / max(1, total), 4),
+            "used_sessions": round(used / max(1, total), 4),
             "written_tokens": int(written),
             "tokens": int(read),
             "grad_norm": round(sum(norms) / len(norms), 4),
@@ -349,7 +323,7 @@ class Trainer:
             "update_seconds": round(time.monotonic() - rolled, 1),
         }
 
-    def _update(self, samples: list[Sample]) -> float:
+    def _update(self, samples: list[Weighted]) -> float:
         """One optimizer step; the norm of the gradient before clipping."""
         config, model, device = self.config, self.policy.model, self.params[0].device
         model.train()
@@ -379,17 +353,19 @@ class Trainer:
             return token_logprobs(self.policy.model, ids, self.config.temperature, wanted)
 
     def evaluate(self) -> float:
-        """Exact match on the held-out streams, at the training temperature."""
-        config = self.config
-        contexts = [Context(c.name, c.stream, c.questions) for c in self.held_out[self.rank :: self.world]]
-        roll_out(
-            self.policy, contexts, 1, config.limits, (config.seed, "held out"),
-            temperature=config.temperature, schema_given=config.schema_given, slots=config.slots,
-            encode=self.encode,
-        )  # fmt: skip
-        outcomes = [o for c in contexts for o in c.outcomes(0)]
+        """The first metric on the held-out samples, at the training temperature."""
+        contexts = [Context(c.name, c.sample) for c in self.held_out[self.rank :: self.world]]
+        self._roll_out(contexts, 1, (self.config.seed, "held out"))
+        outcomes = [o for c in contexts for o in c.trajectories[0].outcomes if o is not None]
         right, asked = self._sum([sum(outcomes), len(outcomes)])
-        return round(right / asked, 4)
+        return round(right / max(1, asked), 4)
+
+    def _roll_out(self, contexts: list[Context], trajectories: int, key: Key) -> None:
+        config = self.config
+        roll_out(
+            self.policy, contexts, trajectories, config.limits, key, data=self.data, kind=self.kind,
+            temperature=config.temperature, encode=self.encode, search=config.raw_search,
+        )  # fmt: skip
 
     def _sum(self, numbers: list[float]) -> list[float]:
         if self.world == 1:
@@ -441,7 +417,13 @@ class Trainer:
         self.policy.tokenizer.save_pretrained(folder)
 
 
-def train(config: TrainingConfig, folder: Path) -> dict:
-    """Run or continue one training run; see `Trainer`. Nothing is written before all is known to fit."""
+def train(
+    config: TrainingConfig, folder: Path, data: Dataset | None = None, kind: Kind = UMA, credit: Credit | None = None
+) -> dict:
+    """Run or continue one training run; see `Trainer`. Nothing is written before all is known to fit.
+
+    data: what is trained on, by default Ledger-QA as ``config`` describes it. kind: the agents that the model plays.
+    credit: rewards to advantages, by default `stratified` or, without ``config.stratified``, `one_group`.
+    """
     with writer(folder):
-        return Trainer(config, Path(folder)).train()
+        return Trainer(config, Path(folder), data, kind, credit).train()

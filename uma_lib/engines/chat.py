@@ -1,13 +1,19 @@
 """A model's chat template, seen as token ids that are only ever appended to."""
 
+import math
 from collections.abc import Sequence
+from typing import TypeVar
 
 import jinja2
 from transformers import PreTrainedTokenizerBase
 
 from uma_lib import prompts
 from uma_lib.engines import load as models
+from uma_lib.engines.local import Read, Rollout
+from uma_lib.engines.protocol import Dialogue, Tokens, Turn, no_room
 from uma_lib.files import RunError
+
+T = TypeVar("T")
 
 
 class ChatFormat:
@@ -96,3 +102,31 @@ class ChatFormat:
         if any(result not in after for result in results):
             raise RunError("the chat template does not render tool results: use a model trained with tools")
         return after
+
+
+def as_tokens(dialogue: Dialogue[T], chat: ChatFormat) -> Rollout[T]:
+    """A dialogue in messages as a rollout in tokens, with the exact ids that were read and sampled.
+
+    Raises `RunError` for an opening that leaves no room to write.
+    """
+    tokens, stopped, turn = Tokens(), True, None
+    while True:
+        try:
+            ask = dialogue.send(turn)
+        except StopIteration as end:
+            return end.value
+        if ask.fresh:
+            tokens, new = Tokens(), chat.open(ask.messages, ask.tools)
+            if len(new) >= ask.budget:
+                raise no_room(len(new), ask.budget)
+        else:
+            new = chat.results([message["content"] for message in ask.messages], stopped)
+            if len(tokens.ids) + len(new) >= ask.budget:
+                turn = Turn("", False, tokens, len(tokens.ids) - tokens.written, tokens.written, full=True)
+                continue
+        tokens.read(new)
+        room = ask.max_new if ask.budget == math.inf else min(ask.max_new, ask.budget - len(tokens.ids))
+        sampled = yield Read(new, ask.fresh, int(room), ask.seed)
+        tokens.wrote(sampled.ids, sampled.logprobs)
+        stopped, written = sampled.stopped, tokens.written
+        turn = Turn(chat.decode(sampled.ids), stopped, tokens, len(tokens.ids) - written, written)

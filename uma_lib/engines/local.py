@@ -1,7 +1,7 @@
 """Generation of many sessions at once: continuous batching over a cache that stays in place across turns.
 
-A rollout is a Python generator: it yields an `Ask` (tokens to read, how many to sample) and is sent the
-sampled `Turn`. `drive` runs any number of rollouts together: every decoding step advances all live sessions
+A rollout is a Python generator: it yields an `Read` (tokens to read, how many to sample) and is sent the
+sampled `Sampled`. `drive` runs any number of rollouts together: every decoding step advances all live sessions
 by one token, and what the sessions have in common at their beginnings is read once.
 
 A turn's randomness depends on its own seed alone, so the number of slots, the other sessions of the batch and
@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class Read:
     """What a rollout wants next: read `tokens`, then sample a turn."""
 
     tokens: list[int]  # appended to the session's context before sampling
@@ -34,7 +34,7 @@ class Ask:
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class Sampled:
     """What the policy did: the sampled tokens, the end-of-turn token included if it was sampled."""
 
     ids: list[int]
@@ -42,7 +42,7 @@ class Turn:
     stopped: bool  # True: the end token was sampled; False: cut by `max_new` or by the context's size
 
 
-Rollout = Generator[Ask, Turn, T]
+Rollout = Generator[Read, Sampled, T]
 
 
 class SlotCache(Cache):
@@ -135,7 +135,7 @@ class Slots:
         self.logprobs = np.zeros((slots, 256), dtype=np.float32)
         self.noise = np.zeros((slots, 256))  # uniform in [0, 1), for the token at the same position
 
-    def ask(self, row: int, ask: Ask) -> bool:
+    def ask(self, row: int, ask: Read) -> bool:
         """Append the tokens of `ask` and begin a turn; False, and nothing changed, if there is no room."""
         fresh = ask.fresh or not self.known[row]
         begin = 0 if fresh else int(self.known[row])
@@ -164,9 +164,9 @@ class Slots:
         """A rollout takes the row: its context is empty (the cache keeps what may be shared)."""
         self.known[row] = 0
 
-    def turn(self, row: int, stopped: bool) -> Turn:
+    def turn(self, row: int, stopped: bool) -> Sampled:
         span = slice(self.start[row], self.known[row])
-        return Turn(self.tokens[row, span].tolist(), self.logprobs[row, span].tolist(), stopped)
+        return Sampled(self.tokens[row, span].tolist(), self.logprobs[row, span].tolist(), stopped)
 
     def close(self, row: int) -> None:
         """End row `row`; the last live row takes its place."""
@@ -299,12 +299,12 @@ def _common(first: Sequence[int] | np.ndarray, second: Sequence[int] | np.ndarra
 def drive(
     engine: Slots, waiting: Iterator[Rollout[T]], slots: int, progress: Callable[[int, int], None] | None
 ) -> list[T]:
-    """Drive the rollouts to their end, in `slots` rows; see `Policy.generate`."""
+    """Drive the rollouts to their end, in `slots` rows; see `Policy.sample`."""
     results: list[Any] = []  # one place a rollout, in the order they were started
     finished = 0
     running: list[tuple[int, Rollout[T]]] = []  # by row: place in `results`, generator
 
-    def advance(row: int, turn: Turn | None) -> bool:
+    def advance(row: int, turn: Sampled | None) -> bool:
         """Send the row's rollout its turn; when it ends, start the next one. False: none is left to start."""
         nonlocal finished
         while True:
@@ -327,7 +327,7 @@ def drive(
                 continue
             if engine.ask(row, ask):
                 return True
-            turn = Turn([], [], False)
+            turn = Sampled([], [], False)
 
     for row in range(slots):
         running.append((-1, None))

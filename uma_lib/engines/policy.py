@@ -3,16 +3,9 @@
 Tokens in, tokens out: a session is a list of ids that is only ever appended to. What was sampled is never
 decoded and encoded again, so the log-probabilities belong to exactly the tokens trained on. This module
 knows nothing about memory, questions or rewards.
-
-    >>> def one_turn(policy, question):
-    ...     prompt = policy.chat.open([{"role": "user", "content": question}], tools=None)
-    ...     turn = yield Ask(prompt, fresh=True, max_new=50, seed=7)
-    ...     return policy.chat.decode(turn.ids)
-    >>> policy = Policy.load("data/nano")  # doctest: +SKIP
-    >>> policy.generate([one_turn(policy, "Hello")], temperature=1.0)  # doctest: +SKIP
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,11 +13,10 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from uma_lib.engines import load as models
-from uma_lib.engines.chat import ChatFormat
-from uma_lib.engines.local import Ask, Rollout, Slots, Turn, drive
+from uma_lib.engines.chat import ChatFormat, as_tokens
+from uma_lib.engines.local import Rollout, Slots, drive
+from uma_lib.engines.protocol import Dialogue, Message, Progress
 from uma_lib.files import RunError
-
-__all__ = ["Ask", "ChatFormat", "Policy", "Rollout", "Turn", "token_logprobs"]
 
 T = TypeVar("T")
 
@@ -35,7 +27,15 @@ class Policy:
     Any `transformers` model with plain causal attention in every layer works (Qwen3, Llama, SmolLM2...).
     """
 
-    def __init__(self, model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, context_tokens: int | None = None):
+    trainable = True
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        tokenizer: PreTrainedTokenizerBase,
+        context_tokens: int | None = None,
+        slots: int = 64,
+    ):
         config = model.config.get_text_config()
         kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
         if kinds != {"full_attention"}:
@@ -47,6 +47,7 @@ class Policy:
         if not isinstance(context, int) or context < 1:
             raise RunError(f"max_position_embeddings is {context} in the model's configuration: give context_tokens")
         self.context_tokens = context  # of a session, at most
+        self.slots = slots  # sessions decoded together
 
     @classmethod
     def load(
@@ -58,6 +59,7 @@ class Policy:
         device: str | None = None,
         context_tokens: int | None = None,
         trainable: bool = False,
+        slots: int = 64,
     ) -> "Policy":
         """Load a model folder, or a model of the hub by its name ("Qwen/Qwen3-4B-Instruct-2507").
 
@@ -69,36 +71,48 @@ class Policy:
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         if device == "cpu" and model.num_parameters() < 2e7:
             torch.set_num_threads(1)  # more threads wait for each other longer than they compute
-        return cls(model.to(device).eval(), tokenizer, context_tokens)
+        return cls(model.to(device).eval(), tokenizer, context_tokens, slots)
 
-    def generate(
+    def generate(self, dialogues: Iterable[Dialogue[T]], *, temperature: float, progress: Progress = None) -> list[T]:
+        """Drive dialogues in messages to their end; see `protocol.Engine` and `sample`."""
+        rollouts = (as_tokens(dialogue, self.chat) for dialogue in dialogues)
+        return self.sample(rollouts, temperature=temperature, progress=progress)
+
+    def count(self, text: str) -> int:
+        """How many tokens a text has."""
+        return self.chat.count(text)
+
+    def size(self, messages: list[Message], tools: list[dict] | None) -> int:
+        """How many tokens the opening of a session has."""
+        return len(self.chat.open(messages, tools))
+
+    def sample(
         self,
         rollouts: Iterable[Rollout[T]],
         *,
         temperature: float,
-        slots: int = 64,
-        progress: Callable[[int, int], None] | None = None,
+        progress: Progress = None,
     ) -> list[T]:
-        """Drive all rollouts to their end, up to `slots` at a time, and return their return values in order.
+        """Drive rollouts in tokens to their end, up to `slots` at a time, and return their return values in order.
 
         temperature: 1.0 samples from the model itself; 0 takes the likeliest token. There is no top-k or
         top-p, so what is reported is what was sampled from.
         progress: called with (rollouts finished, tokens sampled so far) whenever a rollout ends.
 
         A turn that would outgrow `context_tokens` is cut there; without room for one token the rollout is
-        sent `Turn([], [], False)` and its context stays as it was.
+        sent `Sampled([], [], False)` and its context stays as it was.
 
         Dropout is off during the call. A rollout's exception ends the call. Raises ValueError for a negative
-        temperature, for no slots, and for an `Ask` that has nothing to read or to sample.
+        temperature, for no slots, and for a `Read` that has nothing to read or to sample.
         """
-        if temperature < 0 or slots < 1:
-            raise ValueError(f"temperature {temperature} must not be negative and slots {slots} not below 1")
+        if temperature < 0 or self.slots < 1:
+            raise ValueError(f"temperature {temperature} must not be negative and slots {self.slots} not below 1")
         training = self.model.training
         self.model.eval()
         try:
             with torch.no_grad():
-                engine = Slots(self.model, slots, self.chat.end_ids, temperature, self.context_tokens)
-                return drive(engine, iter(rollouts), slots, progress)
+                engine = Slots(self.model, self.slots, self.chat.end_ids, temperature, self.context_tokens)
+                return drive(engine, iter(rollouts), self.slots, progress)
         finally:
             self.model.train(training)
 

@@ -58,7 +58,9 @@ def test_set(name: str, path: Path = MANIFEST) -> Iterator[Stream]:
     return _without(entries[name]["left_out"], size_of_set(sessions), size, "test", sessions, TRACKS[track])
 
 
-def first_streams(size: str, split: str, sessions: int, number: int, revisions: float = 0.0) -> Iterator[Stream]:
+def first_streams(
+    size: str, split: str, sessions: int, number: int | None, revisions: float = 0.0
+) -> Iterator[Stream]:
     """The first ``number`` streams of a split, one by one; of ``test`` without those that the test set leaves out."""
     track = next((track for track, rate in TRACKS.items() if rate == revisions), None)
     name = f"{track}/{size}/{split}/{sessions}"
@@ -66,7 +68,7 @@ def first_streams(size: str, split: str, sessions: int, number: int, revisions: 
 
 
 def _without(
-    left_out: Sequence[int], number: int, size: str, split: str, sessions: int, revisions: float
+    left_out: Sequence[int], number: int | None, size: str, split: str, sessions: int, revisions: float
 ) -> Iterator[Stream]:
     indices = (index for index in count() if index not in left_out)
     return (Stream(size, split, sessions, index, revisions) for index in islice(indices, number))

@@ -32,12 +32,12 @@ from uma_lib.engines.policy import Policy
 from uma_lib.files import RunError, atomic_write_json, atomic_write_text
 from uma_lib.ledger import MOST_SESSIONS, SIZES
 from uma_lib.nano.demonstrations import Example, demonstrations
-from uma_lib.nano.habits import AnalysisConfig, describe
+from uma_lib.nano.habits import AnalysisConfig, data_of, describe
 from uma_lib.nano.script import Demonstrator, Habits
 from uma_lib.parameters import bounded, unknown
 from uma_lib.paths import PACKAGE
 from uma_lib.resume import reading, save_checkpoint
-from uma_lib.rollout import check_room, held_out_contexts
+from uma_lib.rollout import check_room, held_out
 from uma_lib.runs import MetricsLog, Run
 from uma_lib.scoring import score
 
@@ -257,18 +257,19 @@ def schedule(config: BaseConfig, progress: float) -> float:
 def make_base(config: BaseConfig, folder: Path) -> None:
     """Train the base and write model, tokenizer and metrics into ``folder``; resumes from its checkpoint."""
     tokenizer = make_tokenizer(config)  # deterministic, so every process has the same
-    check_fit(config, ChatFormat(tokenizer))
+    check_fit(config, Policy(make_model(config, len(tokenizer)), tokenizer))
     with writer(folder):
         _make_base(config, Path(folder), tokenizer)
 
 
-def check_fit(config: BaseConfig, chat: ChatFormat) -> None:
+def check_fit(config: BaseConfig, policy: Policy) -> None:
     """Refuse, before anything is made, budgets that no demonstration fits or not all sessions of the model card."""
     examples = islice(demonstrations(f"{config.seed}/0/0", config.size), 100)
-    shortest = min(len(transcript(example, chat)[0]) for example in examples)
+    shortest = min(len(transcript(example, policy.chat)[0]) for example in examples)
     if shortest > config.longest:
         raise RunError(f"longest is {config.longest}, but no demonstration has less than {shortest} tokens: raise it")
-    check_room(chat, config.context, config.size, card_settings(config, 1.0).limits, True)
+    settings = card_settings(config, 1.0)
+    check_room(policy, data_of(settings), settings.limits)
 
 
 def card_settings(config: BaseConfig, temperature: float) -> AnalysisConfig:
@@ -383,9 +384,11 @@ def demonstrator_accuracy(config: BaseConfig) -> float:
     """Exact match of the demonstrator on the streams that the base is measured on."""
     agent = Demonstrator(Habits(), random.Random(0))
     scores = []
-    for context in held_out_contexts(config.size, config.card_sessions, config.card_streams):
-        memory = agent.keep(context.stream)
-        scores += [score(agent.ask(memory, q) or "", q.gold) for q in context.questions]
+    data = data_of(card_settings(config, 1.0))
+    for context in held_out(data, config.card_streams):
+        truth = context.sample.truth
+        memory = agent.keep(truth.stream)
+        scores += [score(agent.ask(memory, q) or "", q.gold) for q in truth.questions.values()]
     return sum(scores) / len(scores)
 
 

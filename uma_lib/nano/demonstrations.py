@@ -19,9 +19,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from uma_lib import prompts
-from uma_lib.environment import Limits, Memory, MemorySession, QuestionSession
-from uma_lib.ledger import Question, Stream, money
-from uma_lib.ledger.language import said_scene
+from uma_lib.environment import Limits, MemorySession, QuestionSession
+from uma_lib.ledger import Question, Stream
+from uma_lib.ledger.dataset import guide
+from uma_lib.ledger.schema import core_of, true_memory
+from uma_lib.memory import Memory
 from uma_lib.nano.script import Demonstrator, Habits, play, read_aloud
 
 SHARES = {"memory": 0.45, "question": 0.41, "reading": 0.14}  # of examples; reading ones are longer
@@ -38,21 +40,6 @@ class Example:
     turns: list[tuple[str, list[str]]]
 
 
-def true_memory(stream: Stream, after: int | None = None) -> Memory:
-    """The memory that perfect habits would have kept of the first ``after`` sessions (default: all)."""
-    memory, scenes = Memory(), stream.size.asks_scenes
-    amounts: dict[str, list[str]] = {}
-    total = 0
-    for e in stream.ledger(after):
-        said = f"{money(e.amount)} {said_scene(e.scene)}" if scenes else money(e.amount)
-        amounts.setdefault(f"{e.date} {e.category}", []).append(said)
-        total += e.amount
-    for key, parts in amounts.items():
-        memory.bank.add(key, (" + " if scenes else "+").join(parts))
-    memory.core.write(f"total {money(total)}")
-    return memory
-
-
 def _log_uniform(rng: random.Random, low: int, high: int) -> int:
     return round(math.exp(rng.uniform(math.log(low), math.log(high))))
 
@@ -67,8 +54,8 @@ def memory_example(rng: random.Random, size: str, habits: Habits, schema_given: 
     session = stream.session(rng.randrange(len(stream)))
     memory = Memory()
     if rng.random() < 0.9:
-        memory.core.write(f"total {_log_uniform(rng, 2, 30_000)}")
-    played = MemorySession(memory, session.text, LIMITS, schema_given)
+        memory.core.write(core_of(_log_uniform(rng, 2, 30_000)))
+    played = MemorySession(memory, session.text, LIMITS, guide(schema_given))
     turns = play(played, Demonstrator(habits, rng).memory_turns(session, memory.core.text))
     return Example("memory", played.messages, played.schemas, turns)
 
@@ -81,7 +68,7 @@ def question_examples(rng: random.Random, size: str, habits: Habits, schema_give
     memory = demonstrator.keep(stream) if len(stream) <= 8 and rng.random() < 0.4 else true_memory(stream)
     examples = []
     for question in _some_questions(rng, stream):
-        session = QuestionSession(memory, question.text, LIMITS, schema_given)
+        session = QuestionSession(memory, question.text, LIMITS, guide(schema_given))
         turns = play(session, demonstrator.question_turns(question, memory))
         examples.append(Example("question", session.messages, session.schemas, turns))
     return examples
@@ -95,7 +82,7 @@ def reading_example(rng: random.Random, size: str, schema_given: bool) -> Exampl
         seen = sorted(rng.sample(range(len(stream)), min(len(stream), rng.randint(1, 14))))
     sessions = [stream.session(k) for k in seen]
     question = _some_questions(rng, stream)[0]
-    messages = prompts.reading("\n".join(s.text for s in sessions), question.text, schema_given)
+    messages = prompts.reading("\n".join(s.text for s in sessions), question.text, guide(schema_given))
     text = read_aloud(question, [e for s in sessions for e in s.expenses])
     return Example("reading", messages, None, [(text, [])])
 

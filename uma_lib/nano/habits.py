@@ -7,37 +7,28 @@ demonstrator's (`demonstrator.Habits`), so the shares say which of its variants 
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter, defaultdict
 from dataclasses import asdict, dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Literal
 
+from uma_lib.agents.agent import Setting
+from uma_lib.agents.uma import UMA
 from uma_lib.engines.policy import Policy
+from uma_lib.engines.protocol import Engine
 from uma_lib.environment import Limits
 from uma_lib.files import atomic_write_json
 from uma_lib.ledger import CATEGORIES, MOST_SESSIONS, SIZES, Question, Session
-from uma_lib.nano.demonstrations import true_memory
-from uma_lib.nano.script import core_total
+from uma_lib.ledger.dataset import LedgerQA
+from uma_lib.ledger.schema import amounts_in, core_total, key_of, true_memory
 from uma_lib.parameters import bounded, unknown
 from uma_lib.processes import one_writer
 from uma_lib.retrieval import MiniLM
-from uma_lib.rollout import Context, Played, Trajectory, ask_question, check_room, held_out_contexts, roll_out
-from uma_lib.scoring import score
+from uma_lib.rollout import Context, Trajectory, check_room, held_out, roll_out
+from uma_lib.sample import Dataset, Sample
 
-_PART = re.compile(r" *([0-9]+(?:\.[0-9]+)?)(?: [^0-9+]+)? *")  # of an entry: "12", "12.50 coffee"
 RANGED = ("category_range", "categories_range", "total_range", "top_category_range", "largest_range")
-
-
-def amounts_in(value: str) -> Counter[Decimal] | None:
-    """The amounts of a bank entry as a multiset; None if it is written in another way.
-
-    >>> amounts_in("12+7") == amounts_in("12 coffee + 7 a taxi") == Counter([Decimal(12), Decimal(7)])
-    True
-    """
-    parts = [_PART.fullmatch(part) for part in value.split("+")]
-    return Counter(Decimal(part[1]) for part in parts) if all(parts) else None
 
 
 def memory_session_habits(session: Session, stored: dict[str, str], before: str, after: str) -> dict[str, bool]:
@@ -47,8 +38,8 @@ def memory_session_habits(session: Session, stored: dict[str, str], before: str,
     """
     truth: dict[str, Counter[Decimal]] = defaultdict(Counter)
     for e in session.expenses:
-        truth[f"{e.date} {e.category}"][e.amount] += 1
-    planned = {f"{e.date} {e.category}" for e in session.mentioned} - set(truth)
+        truth[key_of(e)][e.amount] += 1
+    planned = {key_of(e) for e in session.mentioned} - set(truth)
     repeated = [key for key, amounts in truth.items() if amounts.total() > 1]
     found = {
         "exact": {key: amounts_in(value) for key, value in stored.items()} == truth,
@@ -79,14 +70,13 @@ def question_session_habits(question: Question, calls: list) -> dict[str, bool]:
     return found
 
 
-def trajectory_habits(context: Context, trajectory: Trajectory) -> list[dict[str, bool]]:
-    """Habits of every memory session of one trajectory."""
-    habits = []
-    versions, cores = [0, *trajectory.versions], ["", *trajectory.cores]
-    for k, session in enumerate(context.stream):
-        diff = trajectory.memory.bank.diff(versions[k], versions[k + 1])
-        stored = diff.added | {key: new for key, (_, new) in diff.changed.items()}
-        habits.append(memory_session_habits(session, stored, cores[k], cores[k + 1]))
+def trajectory_habits(sample: Sample, trajectory: Trajectory) -> list[dict[str, bool]]:
+    """Habits of every memory session of one trajectory, read from its traces."""
+    habits, core = [], ""
+    for session, trace in zip(sample.truth.stream, trajectory.sessions, strict=True):
+        stored = trace.diff.added | {key: new for key, (_, new) in trace.diff.changed.items()}
+        habits.append(memory_session_habits(session, stored, core, trace.core))
+        core = trace.core
     return habits
 
 
@@ -94,11 +84,12 @@ def habit_shares(contexts: list[Context]) -> dict[str, dict[str, float]]:
     """Share of right variants and number of occasions of every habit, over rolled-out contexts."""
     seen: dict[str, list[bool]] = defaultdict(list)
     for context in contexts:
-        for trajectory, answers in zip(context.trajectories, context.answers, strict=True):
-            found = trajectory_habits(context, trajectory)
+        questions = context.sample.truth.questions
+        for trajectory in context.trajectories:
+            found = trajectory_habits(context.sample, trajectory)
             found += [
-                question_session_habits(question, played.session.calls)
-                for question, played in zip(context.questions, answers, strict=True)
+                question_session_habits(questions[question.id], trace.calls)
+                for question, trace in zip(context.sample.questions, trajectory.answers, strict=True)
             ]
             for habits in found:
                 for name, right in habits.items():
@@ -107,23 +98,20 @@ def habit_shares(contexts: list[Context]) -> dict[str, dict[str, float]]:
 
 
 def answers_from_truth(
-    policy: Policy, contexts: list[Context], limits: Limits, temperature: float = 1.0, schema_given: bool = True
+    engine: Engine, contexts: list[Context], limits: Limits, data: Dataset, temperature: float = 1.0
 ) -> dict[str, dict[str, float]]:
     """Exact match by question kind when the memory is true: what is left is looking up and calculating."""
-    asked = [(c, true_memory(c.stream), q) for c in contexts for q in c.questions]
-    played = policy.generate(
-        (
-            ask_question(
-                memory, q.text, policy.chat, limits, ("truth", c.name), schema_given,
-                scenes=c.stream.size.asks_scenes,
-            )
-            for c, memory, q in asked
-        ),
-        temperature=temperature,
+    asked = []
+    for context in contexts:
+        agent = UMA(Setting(limits, context.sample.guide, ("truth", context.name), engine.count, engine.size))
+        agent.memory = true_memory(context.sample.truth.stream)
+        asked += [(agent, question) for question in context.sample.questions]
+    played = engine.generate(
+        (agent.answer(question.text, question.seed_key) for agent, question in asked), temperature=temperature
     )
     right: dict[str, list[float]] = defaultdict(list)
-    for (_, _, question), one in zip(asked, played, strict=True):
-        right[question.kind].append(score(one.session.answer or "", question.gold))
+    for (_, question), trace in zip(asked, played, strict=True):
+        right[question.kind].append(data.scores(question, trace.answer)[0].value)
     return {kind: {"share": sum(v) / len(v), "n": len(v)} for kind, v in sorted(right.items())}
 
 
@@ -131,8 +119,8 @@ def accuracy(contexts: list[Context]) -> dict[str, float]:
     """Exact match over all questions of rolled-out contexts, and by kind."""
     right: dict[str, list[float]] = defaultdict(list)
     for context in contexts:
-        for i in range(len(context.trajectories)):
-            for question, outcome in zip(context.questions, context.outcomes(i), strict=True):
+        for trajectory in context.trajectories:
+            for question, outcome in zip(context.sample.questions, trajectory.outcomes, strict=True):
                 right["all"].append(outcome)
                 right[question.kind].append(outcome)
     return {kind: {"share": sum(v) / len(v), "n": len(v)} for kind, v in sorted(right.items())}
@@ -174,58 +162,50 @@ class AnalysisConfig:
         return Limits(session_tokens=self.session_tokens, turn_tokens=self.turn_tokens, core_tokens=self.core_tokens)
 
 
-def describe(policy: Policy, config: AnalysisConfig) -> tuple[dict, list[dict]]:
+def data_of(config: AnalysisConfig) -> LedgerQA:
+    """The data set of a configuration."""
+    return LedgerQA(config.size, config.sessions, schema_given=config.schema_given)
+
+
+def describe(engine: Engine, config: AnalysisConfig) -> tuple[dict, list[dict]]:
     """Measures of one policy, and some of its trajectories in full."""
-    limits = config.limits
-    contexts = held_out_contexts(config.size, config.sessions, config.streams)
+    limits, data = config.limits, data_of(config)
+    contexts = held_out(data, config.streams)
     roll_out(
-        policy, contexts, 1, limits, (config.seed, "analysis"),
-        temperature=config.temperature, schema_given=config.schema_given,
-        encode=MiniLM() if config.raw_search else None,
+        engine, contexts, 1, limits, (config.seed, "analysis"), data=data, kind=UMA,
+        temperature=config.temperature, encode=MiniLM() if config.raw_search else None, search=config.raw_search,
     )  # fmt: skip
     measures = {
         "accuracy": accuracy(contexts),
         "habits": habit_shares(contexts),
-        "answers_from_truth": answers_from_truth(policy, contexts, limits, config.temperature, config.schema_given),
+        "answers_from_truth": answers_from_truth(engine, contexts, limits, data, config.temperature),
     }
-    return measures, [transcript_of(policy, context) for context in contexts[: config.transcripts]]
+    return measures, [transcript_of(context) for context in contexts[: config.transcripts]]
 
 
-def transcript_of(policy: Policy, context: Context) -> dict:
+def transcript_of(context: Context) -> dict:
     """The first trajectory of a context, readable: what was read, what was written, how the bank changed."""
     trajectory = context.trajectories[0]
-    versions = [0, *trajectory.versions]
+    habits = trajectory_habits(context.sample, trajectory)
     return {
         "stream": context.name,
         "sessions": [
-            {
-                "chunk": session.text,
-                "written": _written(policy, played),
-                "diff": str(trajectory.memory.bank.diff(versions[k], versions[k + 1])),
-                "core": trajectory.cores[k],
-                "right": trajectory_habits(context, trajectory)[k],
-            }
-            for k, (session, played) in enumerate(zip(context.stream, trajectory.sessions, strict=True))
+            {"chunk": chunk, "written": trace.said, "diff": str(trace.diff), "core": trace.core, "right": right}
+            for chunk, trace, right in zip(context.sample.chunks, trajectory.sessions, habits, strict=True)
         ],
         "questions": [
             {
                 "question": question.text,
-                "gold": ", ".join(question.gold.values),
-                "written": _written(policy, played),
-                "answer": played.session.answer,
+                "gold": str(question.gold),
+                "written": trace.said,
+                "answer": trace.answer,
                 "right": bool(outcome),
             }
-            for question, played, outcome in zip(
-                context.questions, context.answers[0], context.outcomes(0), strict=True
+            for question, trace, outcome in zip(
+                context.sample.questions, trajectory.answers, trajectory.outcomes, strict=True
             )
         ],
     }
-
-
-def _written(policy: Policy, played: Played) -> str:
-    """Everything after the prompt: the policy's turns, with tool results between them."""
-    first = played.tokens.sampled.index(True) if True in played.tokens.sampled else len(played.tokens.ids)
-    return policy.chat.decode(played.tokens.ids[first:])
 
 
 def run(config: AnalysisConfig, out: Path) -> None:
@@ -234,7 +214,7 @@ def run(config: AnalysisConfig, out: Path) -> None:
     with one_writer(out, ".analysis.lock"):
         policies = {name: Policy.load(getattr(config, name), dtype=config.dtype) for name in ("before", "after")}
         for policy in policies.values():
-            check_room(policy.chat, policy.context_tokens, config.size, config.limits, config.schema_given)
+            check_room(policy, data_of(config), config.limits)
         measures, transcripts = {"config": asdict(config)}, {}
         for name, policy in policies.items():
             measures[name], transcripts[name] = describe(policy, config)

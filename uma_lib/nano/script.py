@@ -17,9 +17,10 @@ from collections.abc import Generator
 from dataclasses import dataclass, fields
 from decimal import Decimal
 
-from uma_lib.environment import Limits, Memory, MemorySession, QuestionSession
+from uma_lib.environment import Limits, MemorySession, QuestionSession
 from uma_lib.ledger import CATEGORIES, Expense, Question, Session, Stream, money
-from uma_lib.memory import CoreMemory
+from uma_lib.ledger.schema import amounts_of, core_of, core_total, key_of, listed, value_of
+from uma_lib.memory import CoreMemory, Memory
 from uma_lib.tools import render_call
 
 Turns = Generator[str, list[str], None]  # yields assistant texts, receives tool results
@@ -60,23 +61,6 @@ def chain(amounts: list[Decimal], start: Decimal | None = None) -> tuple[str, De
     return text, total
 
 
-def amounts_of(value: str) -> list[Decimal]:
-    """The amounts of a bank entry such as ``12+7``."""
-    return [Decimal(part) for part in value.split("+")]
-
-
-def core_total(core: str) -> Decimal:
-    """The grand total that a core memory such as ``total 345`` holds; 0 where it holds none."""
-    found = re.search(r"total (\d+(?:\.\d+)?)", core)
-    return Decimal(found.group(1)) if found else Decimal(0)
-
-
-def entries(result: str) -> list[tuple[str, list[Decimal]]]:
-    """Lines of a ``list`` result as (key, amounts); lines of another shape are passed over."""
-    found = re.findall(r"^(\d{4}-\d\d-\d\d \w+): ([\d.+]+)$", result, flags=re.MULTILINE)
-    return [(key, amounts_of(value)) for key, value in found]
-
-
 class Demonstrator:
     """Plays sessions with the given habits.
 
@@ -111,9 +95,9 @@ class Demonstrator:
         total = core_total(core)
         if self._does("keeps_total"):
             sums, total = chain([e.amount for e in events], start=total)
-            last = f"{sums}\n" + render_call("update_core", text=f"total {money(total)}")
+            last = f"{sums}\n" + render_call("update_core", text=core_of(total))
         else:
-            last = render_call("update_core", text=f"total {money(total)}")
+            last = render_call("update_core", text=core_of(total))
         if self.rng.random() < 0.1:  # now and then it waits for the results before it commits
             yield "\n".join(calls)
             yield last
@@ -121,13 +105,13 @@ class Demonstrator:
             yield "\n".join([*calls, last])
 
     def _store(self, e: Expense, stored: dict[str, list[Decimal]]) -> str:
-        key = f"{e.date} {e.category}"
+        key = key_of(e)
         if key not in stored:
             stored[key] = [e.amount]
             return render_call("add", key=key, value=money(e.amount))
         if self._does("merges"):
             stored[key].append(e.amount)
-            return render_call("update", key=key, value="+".join(money(a) for a in stored[key]))
+            return render_call("update", key=key, value=value_of(stored[key]))
         if self.rng.random() < 0.5:
             stored[key] = [e.amount]
             return render_call("update", key=key, value=money(e.amount))
@@ -146,7 +130,7 @@ class Demonstrator:
             yield self._sum(amounts if self._does("all_amounts") else amounts[:1])
         elif kind == "busiest_dates":
             result = (yield render_call("list", filter=categories[0]))[0]
-            counts = {key[:10]: len(amounts) for key, amounts in entries(result)}
+            counts = {key[:10]: len(amounts) for key, amounts in listed(result)}
             lines = _counted(counts)
             if self._does("counts"):
                 best = [day for day, n in counts.items() if n == max(counts.values())]
@@ -155,7 +139,7 @@ class Demonstrator:
                 yield self._answer(list(counts)[-1:])
         elif kind == "largest_range":
             result = (yield self._list(None, start, end))[0]
-            numbers = [a for _, amounts in entries(result) for a in amounts]
+            numbers = [a for _, amounts in listed(result) for a in amounts]
             steps, best = [], Decimal(0)
             for number in numbers:
                 best = max(best, number)
@@ -167,19 +151,19 @@ class Demonstrator:
             yield self._top(asked, results)
         elif kind == "total_range":
             result = (yield self._list(None, start, end))[0]
-            yield self._sum([a for _, amounts in entries(result) for a in amounts])
+            yield self._sum([a for _, amounts in listed(result) for a in amounts])
         else:
             asked = categories if len(categories) == 1 or self._does("all_categories") else categories[:1]
             results = yield self._lists(asked, start, end)
-            yield self._sum([a for result in results for _, amounts in entries(result) for a in amounts])
+            yield self._sum([a for result in results for _, amounts in listed(result) for a in amounts])
 
     def _grand_total(self, memory: Memory) -> Turns:
         if not self._does("totals"):
             result = (yield render_call("list", filter=self.rng.choice(CATEGORIES)))[0]
-            yield self._sum([a for _, amounts in entries(result) for a in amounts])
+            yield self._sum([a for _, amounts in listed(result) for a in amounts])
         elif len(memory.bank) <= 30 and self.rng.random() < 0.4:
             result = (yield render_call("list"))[0]
-            yield self._sum([a for _, amounts in entries(result) for a in amounts])
+            yield self._sum([a for _, amounts in listed(result) for a in amounts])
         else:
             yield self._answer([money(core_total(memory.core.text))])
 
@@ -196,7 +180,7 @@ class Demonstrator:
     def _top(self, categories: tuple[str, ...], results: list[str]) -> str:
         lines, best, sums = [], Decimal(0), {}
         for category, result in zip(categories, results, strict=True):
-            numbers = [a for _, amounts in entries(result) for a in amounts]
+            numbers = [a for _, amounts in listed(result) for a in amounts]
             if numbers:
                 text, sums[category] = chain(numbers)
                 best = max(best, sums[category])

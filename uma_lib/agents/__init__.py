@@ -1,0 +1,1 @@
+"""Agents: what reads a stream and answers questions about it. One file a family; `all` names them."""

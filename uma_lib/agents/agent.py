@@ -1,0 +1,153 @@
+"""What an agent is, what it is given, and the trace that each of its sessions leaves.
+
+An agent is the state over one stream: N trajectories are N agents. It is a class with two dialogues:
+
+    >>> class Parrot:  # answers every question with the last chunk
+    ...     def __init__(self, setting):
+    ...         self.last = ""
+    ...     def observe(self, chunk):
+    ...         self.last = chunk
+    ...         return Trace("memory")
+    ...         yield  # a dialogue: it could ask the model here
+    ...     def answer(self, question, key=""):
+    ...         return Trace("question", answer=self.last)
+    ...         yield
+    >>> from uma_lib.engines.protocol import alone
+    >>> parrot = Parrot(None)
+    >>> alone(parrot.observe("It rains.")).phase, alone(parrot.answer("What is the weather?")).answer
+    ('memory', 'It rains.')
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from uma_lib.calls import ToolCall
+from uma_lib.engines.protocol import Ask, Dialogue, Message, Tokens
+from uma_lib.environment import Limits, MemorySession, QuestionSession
+from uma_lib.memory import Diff, Result
+from uma_lib.prompts import GENERAL
+from uma_lib.retrieval import Encoder
+from uma_lib.sample import Guide, Sample
+from uma_lib.seeds import Key, seed_of
+
+__all__ = ["Agent", "Key", "Kind", "Setting", "Trace", "play_session"]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What an agent is given; the same for all that are compared."""
+
+    limits: Limits = Limits()
+    guide: Guide = GENERAL
+    key: Key = ()  # of all its randomness; ends with the number of the trajectory
+    count: Callable[[str], int] = lambda text: len(text.split())  # tokens of a text
+    size: Callable[[list[Message], list[dict] | None], int] = lambda messages, tools: 0  # tokens of an opening
+    encode: Encoder | None = None  # texts to vectors, for search by meaning
+    search: bool = False  # questions may search the raw chunks
+    sample: Sample | None = None  # with golds and truth, for informed agents alone
+
+
+@dataclass
+class Trace:
+    """One session as it happened; written once, read by every analysis."""
+
+    phase: Literal["memory", "question"]
+    messages: list[Message] = field(default_factory=list)  # the opening, then turns and tool results
+    tokens: Tokens | None = None  # None where the engine only speaks text, or no model was asked
+    read: int = 0  # tokens of prompt and tool results
+    written: int = 0
+    calls: list[tuple[ToolCall, Result]] = field(default_factory=list)
+    finished: bool = True  # ended by its own action, not by a limit
+    diff: Diff | None = None  # what a memory session changed in the bank
+    core: str | None = None  # the core memory after it
+    answer: str | None = None  # None where a question session ended without one
+    shown: list[str] = field(default_factory=list)  # raw text that a reader was shown
+    seconds: float = 0.0  # of the wall clock, other sessions of the batch included
+
+    @property
+    def valid_calls(self) -> int:
+        return sum(result.ok for _, result in self.calls)
+
+    @property
+    def said(self) -> str:
+        """Everything after the prompt: turns, with tool results between them."""
+        first = next(
+            (i for i, message in enumerate(self.messages) if message["role"] == "assistant"), len(self.messages)
+        )
+        return "\n".join(message["content"] for message in self.messages[first:])
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; token ids and log-probabilities are left out."""
+        found = asdict(self) | {"tokens": None}
+        found["calls"] = [
+            {
+                "name": call.name,
+                "arguments": call.arguments,
+                "ok": result.ok,
+                "result": result.text,
+                "error": result.error,
+            }
+            for call, result in self.calls
+        ]
+        return found
+
+    @classmethod
+    def from_json(cls, found: dict[str, Any]) -> Trace:
+        """What `to_json` wrote."""
+        calls = [
+            (ToolCall(c["name"], c["arguments"]), Result(c["ok"], c["result"], c["error"])) for c in found["calls"]
+        ]
+        diff = found["diff"]
+        if diff is not None:
+            diff = Diff(**diff | {"changed": {key: tuple(pair) for key, pair in diff["changed"].items()}})
+        return cls(**found | {"calls": calls, "diff": diff})
+
+
+class Agent(Protocol):
+    """The state over one stream."""
+
+    def observe(self, chunk: str) -> Dialogue[Trace]:
+        """Read the next chunk."""
+
+    def answer(self, question: str, key: str = "") -> Dialogue[Trace]:
+        """Answer from what was read; leaves the memory as it is. ``key`` seeds it, the question's text by default."""
+
+    def save(self, folder: Path) -> None:
+        """Write the state into a folder."""
+
+    def load(self, folder: Path) -> None:
+        """Take over a state that `save` wrote."""
+
+
+Kind = Callable[[Setting], Agent]  # most often the agent's class
+
+
+def play_session(session: MemorySession | QuestionSession, limits: Limits, key: Key) -> Dialogue[Trace]:
+    """Run one session of the environment to its end. Its `Trace` knows no diff, core or answer yet."""
+    began = time.monotonic()
+    trace = Trace("memory" if isinstance(session, MemorySession) else "question", list(session.messages))
+    new, fresh = list(session.messages), True
+    while True:
+        tools = session.schemas if fresh else None
+        seed = seed_of(*key, session.turns)
+        turn = yield Ask(new, tools, fresh, limits.turn_tokens, limits.session_tokens, seed)
+        if turn.full:
+            break  # the budget is used up: the session ends unfinished
+        fresh = False
+        trace.tokens, trace.read, trace.written = turn.tokens, turn.read, turn.written
+        trace.messages.append(
+            {"role": "assistant", "content": turn.text} | ({"thought": turn.thought} if turn.thought else {})
+        )
+        results = session.step(turn.text, turn.stopped)
+        if results is None:
+            break
+        new = [{"role": "tool", "content": result} for result in results]
+        trace.messages += new
+    trace.calls, trace.finished = session.calls, session.finished
+    trace.seconds = round(time.monotonic() - began, 3)
+    return trace
