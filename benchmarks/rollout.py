@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 
 from uma_lib import prompts
-from uma_lib.engines.local import Ask, Rollout
+from uma_lib.engines.local import Read, Rollout
 from uma_lib.engines.policy import Policy
 from uma_lib.environment import MemorySession
 from uma_lib.files import RunError, atomic_write_json
@@ -40,7 +40,7 @@ def session(policy: Policy, number: int, seed: int) -> Rollout[list[list[int]]]:
     add = policy.chat.open(messages, MemorySession.schemas)
     turns = []
     for turn in range(TURNS):
-        done = yield Ask(add, fresh=turn == 0, max_new=MAX_NEW, seed=1000 * number + turn)
+        done = yield Read(add, fresh=turn == 0, max_new=MAX_NEW, seed=1000 * number + turn)
         turns.append(done.ids)
         add = policy.chat.results(RESULTS, done.stopped)
     return turns
@@ -50,7 +50,7 @@ def run(policy: Policy, sessions: int, slots: int, seed: int) -> tuple[list[list
     """All sessions with so many slots: their tokens, and the seconds it took."""
     rollouts: Iterator[Rollout] = (session(policy, number, seed) for number in range(sessions))
     start = time.perf_counter()
-    found = policy.generate(rollouts, temperature=1.0, slots=slots)
+    found = policy.sample(rollouts, temperature=1.0, slots=slots)
     return found, time.perf_counter() - start
 
 

@@ -15,12 +15,14 @@ from uma_lib.engines.policy import Policy
 from uma_lib.environment import Limits
 from uma_lib.files import RunError
 from uma_lib.ledger import Stream
+from uma_lib.ledger.dataset import LedgerQA
 from uma_lib.ledger.language import said_scene
+from uma_lib.ledger.schema import true_memory
 from uma_lib.nano.base import BaseConfig, Muon, batch, loss_sum, make_base, orthogonal, schedule, transcript
-from uma_lib.nano.demonstrations import SHARES, demonstrations, true_memory
+from uma_lib.nano.demonstrations import SHARES, demonstrations
 from uma_lib.nano.script import Demonstrator, Habits
 from uma_lib.paths import BASE
-from uma_lib.rollout import held_out_contexts
+from uma_lib.rollout import held_out
 from uma_lib.scoring import score
 
 from .conftest import TINY
@@ -152,9 +154,9 @@ def test_the_shipped_base_has_every_right_habit_to_start_from():
     right = defaultdict(list)
     for seed in range(5):
         agent = Demonstrator(Habits(), random.Random(seed))
-        for context in held_out_contexts("small", 10, 30):
-            memory = true_memory(context.stream)
-            for question in context.questions:
+        for context in held_out(LedgerQA("small", 10), 30):
+            memory = true_memory(context.sample.truth.stream)
+            for question in context.sample.truth.questions.values():
                 right[question.kind].append(score(agent.ask(memory, question) or "", question.gold))
     for kind, one in measures["answers_from_truth"].items():
         assert one["share"] > 0.5 * sum(right[kind]) / len(right[kind]), kind

@@ -5,9 +5,10 @@ import random
 import numpy as np
 import pytest
 
-from uma_lib.environment import MEMORY_SCHEMAS, QUESTION_SCHEMAS, Limits, Memory, MemorySession, QuestionSession
+from uma_lib.environment import MEMORY_SCHEMAS, QUESTION_SCHEMAS, Limits, MemorySession, QuestionSession
 from uma_lib.ledger import Stream
-from uma_lib.memory import CoreMemory
+from uma_lib.ledger.dataset import guide
+from uma_lib.memory import CoreMemory, Memory
 from uma_lib.nano.script import Demonstrator, Habits
 from uma_lib.retrieval import RetrievalIndex
 from uma_lib.scoring import score
@@ -31,12 +32,12 @@ def test_a_session_ends_with_update_core():
 
 def test_entries_have_a_place_for_scenes_where_questions_are_about_them():
     for made in (
-        lambda **more: MemorySession(Memory(), CHUNK, Limits(), **more),
-        lambda **more: QuestionSession(Memory(), "How much did I spend on coffee?", Limits(), **more),
+        lambda told: MemorySession(Memory(), CHUNK, Limits(), told),
+        lambda told: QuestionSession(Memory(), "How much did I spend on coffee?", Limits(), told),
     ):
-        told = [made(scenes=scenes).messages[0]["content"] for scenes in (False, True)]
+        told = [made(guide(True, scenes)).messages[0]["content"] for scenes in (False, True)]
         assert "with what they were for" not in told[0] and "12.50 coffee + 8 a taxi" in told[1]
-        free = [made(scenes=scenes, schema_given=False).messages[0]["content"] for scenes in (False, True)]
+        free = [made(guide(False, scenes)).messages[0]["content"] for scenes in (False, True)]
         assert free[0] == free[1]
 
 
@@ -229,8 +230,8 @@ def test_both_prompt_variants_show_core_and_input():
     memory = Memory(CoreMemory("total 5"))
     for given in (True, False):
         for session in (
-            MemorySession(memory, CHUNK, Limits(), given),
-            QuestionSession(memory, "How?", Limits(), given),
+            MemorySession(memory, CHUNK, Limits(), guide(given)),
+            QuestionSession(memory, "How?", Limits(), guide(given)),
         ):
             system, user = session.messages
             assert ("YYYY-MM-DD Category" in system["content"]) is given

@@ -7,14 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy import stats
-from uma_lib.baselines import ANSWER_TOKENS, Reading
 
 from uma_lib import evaluation, prompts
+from uma_lib.agents.all import KINDS
+from uma_lib.agents.readers import ANSWER_TOKENS, QuestionOnly
 from uma_lib.engines.policy import Policy
-from uma_lib.evaluation import COLUMNS, EvaluationConfig, chance, evaluate, run, summarize
+from uma_lib.evaluation import COLUMNS, EvaluationConfig, chance, evaluate, read_traces, run, specs_of, summarize
 from uma_lib.files import RunError
-from uma_lib.ledger import QUESTION_KINDS, Stream
+from uma_lib.ledger import QUESTION_KINDS
+from uma_lib.ledger.dataset import LedgerQA, guide
 from uma_lib.parameters import check
+from uma_lib.sample import Sample
 from uma_lib.statistics import interval
 
 SMALL = {"horizons": (1, 3), "streams": (3, 2), "session_tokens": 1500, "turn_tokens": 12, "smoke": True}
@@ -45,8 +48,14 @@ def config(models: dict[str, str]) -> EvaluationConfig:
     return check(EvaluationConfig, {"model": models["base"], "trained": [models["one"], models["two"]], **SMALL})
 
 
-def streams(sessions: int, count: int) -> list[Stream]:
-    return [Stream("small", "validation", sessions, index) for index in range(count)]
+def samples(sessions: int, count: int) -> list[Sample]:
+    return list(LedgerQA("small", sessions, count).samples("validation"))
+
+
+def rows_of(agent: str, made: list[Sample], config: EvaluationConfig, **others) -> list[dict]:
+    """The rows of the first agent of this name."""
+    spec = next(spec for spec in specs_of(config) if spec.name == agent)
+    return evaluate(spec, LedgerQA(), made, config, **others)[0]
 
 
 # --- agents -------------------------------------------------------------------------------------------------
@@ -54,23 +63,23 @@ def streams(sessions: int, count: int) -> list[Stream]:
 
 def test_the_oracle_is_right_and_the_demonstrator_between() -> None:
     config = EvaluationConfig(agents=("oracle", "demonstrator"))
-    made = streams(5, 12)
-    rows = {agent: evaluate(agent, made, config) for agent in config.agents}
+    made = samples(5, 12)
+    rows = {agent: rows_of(agent, made, config) for agent in config.agents}
     assert all(row["correct"] == 1 for row in rows["oracle"])
     right = sum(row["correct"] for row in rows["demonstrator"]) / len(rows["demonstrator"])
     assert 0.2 < right < 0.8
-    assert rows["demonstrator"] == evaluate("demonstrator", made, config)
-    assert rows["demonstrator"] != evaluate("demonstrator", made, EvaluationConfig(agents=("oracle",), seed=1))
+    assert rows["demonstrator"] == rows_of("demonstrator", made, config)
+    assert rows["demonstrator"] != rows_of("demonstrator", made, EvaluationConfig(agents=("demonstrator",), seed=1))
     asked = [[(row["stream"], row["question"], row["gold"]) for row in found] for found in rows.values()]
     assert asked[0] == asked[1] == [
-        (s.name, q.text, ", ".join(q.gold.values)) for s in made for q in s.questions()
+        (s.id, q.text, ", ".join(q.gold.values)) for s in made for q in s.questions
     ]  # fmt: skip
 
 
 @pytest.mark.parametrize("agent", ["uma_base", "concat", "rag", "question_only"])
 def test_language_model_agents_stay_within_the_budget(agent: str, tiny_policy) -> None:
     config = EvaluationConfig(agents=(agent,), session_tokens=1100, turn_tokens=40, slots=16)
-    rows = evaluate(agent, streams(2, 2), config, policy=tiny_policy, encode=encode)
+    rows = rows_of(agent, samples(2, 2), config, engine=tiny_policy, encode=encode)
     assert {row["kind"] for row in rows} <= set(QUESTION_KINDS)
     for row in rows:
         assert list(row) == list(COLUMNS)
@@ -83,12 +92,12 @@ def test_language_model_agents_stay_within_the_budget(agent: str, tiny_policy) -
 
 
 def test_question_only_is_shown_nothing_of_the_stream(tiny_policy) -> None:
-    made = streams(3, 2)
+    made = samples(3, 2)
     config = EvaluationConfig(agents=("question_only",), session_tokens=1100, turn_tokens=5)
-    rows = evaluate("question_only", made, config, policy=tiny_policy)
-    assert len(rows) == sum(len(stream.questions()) for stream in made)
+    rows = rows_of("question_only", made, config, engine=tiny_policy)
+    assert len(rows) == sum(len(sample.questions) for sample in made)
     for row in rows:
-        messages = prompts.reading("", row["question"], True)
+        messages = prompts.reading("", row["question"], guide())
         assert messages[1]["content"] == f"Sessions:\n(none)\nQuestion: {row['question']}"
         assert row["prompt_tokens"] == len(tiny_policy.chat.open(messages, None))
 
@@ -144,7 +153,8 @@ def test_intervals_without_spread() -> None:
 
 
 def row(agent: str, seed: int, stream: str, kind: str, correct: int, memory: int = 0) -> dict:
-    values = (agent, seed, 2, stream, kind, f"{kind} of {stream}?", "1", "1", correct, correct, 100, 20, memory)
+    asked = f"{kind} of {stream}?"
+    values = (agent, seed, 2, stream, f"{stream}/{kind}", kind, asked, "1", "1", correct, correct, 100, 20, memory)
     return dict(zip(COLUMNS, values, strict=True))
 
 
@@ -184,8 +194,8 @@ def test_summary_of_a_small_table() -> None:
 
 def test_chance_is_that_of_the_commonest_training_answer() -> None:
     config = EvaluationConfig(agents=("oracle", "demonstrator"))
-    rows = [row for agent in config.agents for row in evaluate(agent, streams(3, 40), config)]
-    found = {one["kind"]: one["accuracy"] for one in chance(rows, "small")}
+    rows = [row for agent in config.agents for row in rows_of(agent, samples(3, 40), config)]
+    found = {one["kind"]: one["accuracy"] for one in chance(rows, [LedgerQA("small", 3)])}
     assert set(found) == {"all", *QUESTION_KINDS}
     assert 0 < found["top_category_range"] < 0.4  # one of eight categories
     assert found["all"] < 0.15
@@ -206,8 +216,8 @@ def test_an_interrupted_evaluation_continues_to_the_same_end(config, tmp_path: P
     played: list[tuple[str, int, int]] = []
     real = evaluate
 
-    def interrupted(agent, streams, config, *, seed, progress, **others):
-        played.append((agent, seed, len(streams[0])))
+    def interrupted(spec, data, made, config, *, progress, **others):
+        played.append((spec.name, spec.seed, len(made[0].chunks)))
         at_work = len(played)
 
         def until(done: int, tokens: int) -> None:
@@ -215,7 +225,7 @@ def test_an_interrupted_evaluation_continues_to_the_same_end(config, tmp_path: P
                 raise KeyboardInterrupt
             progress(done, tokens)
 
-        return real(agent, streams, config, seed=seed, progress=until, **others)
+        return real(spec, data, made, config, progress=until, **others)
 
     monkeypatch.setattr(evaluation, "evaluate", interrupted)
     for _ in range(3):
@@ -241,13 +251,15 @@ def test_every_agent_gets_its_own_model(config, models, tmp_path: Path, monkeypa
     seen, loaded = [], []
     real_load = Policy.load
 
-    def load(path):
+    def load(path, **settings):
         loaded.append(str(path))
-        return real_load(path)
+        assert settings == {"dtype": config.dtype, "slots": config.slots}
+        return real_load(path, **settings)
 
-    def stub(agent, streams, config, *, policy, encode, seed, progress):
-        seen.append((agent, seed, loaded[-1] if agent not in ("demonstrator", "oracle") else None))
-        return evaluate("oracle", streams, config)
+    def stub(spec, data, made, config, *, engine, encode, progress):
+        seen.append((spec.name, spec.seed, loaded[-1] if engine else None))
+        oracle = next(spec for spec in specs_of(config) if spec.name == "oracle")
+        return evaluate(oracle, data, made, config)
 
     monkeypatch.setattr(Policy, "load", load)
     monkeypatch.setattr(evaluation, "evaluate", stub)
@@ -277,34 +289,63 @@ def test_another_evaluation_is_refused_in_the_same_folder(models, tmp_path: Path
 def test_what_the_tolerant_reading_sees_is_reported(tiny_policy, monkeypatch) -> None:
     config = EvaluationConfig(agents=("question_only",), session_tokens=1100, turn_tokens=40)
     said = "The total is ${}, on 2024-05-01."
-    real = evaluation.concat_question
 
-    def talkative(chunks, question, *settings):
-        reading = yield from real(chunks, question, *settings)
-        gold = next(q.gold for stream in made for q in stream.questions() if q.text == question)
-        return Reading(said.format(gold.values[0]), reading.shown, reading.tokens)
+    class Talkative(QuestionOnly):
+        def answer(self, question, key=""):
+            trace = yield from super().answer(question, key)
+            trace.answer = said.format(next(q.gold for sample in made for q in sample.questions if q.text == question))
+            return trace
 
-    made = streams(3, 2)
-    monkeypatch.setattr(evaluation, "concat_question", talkative)
-    rows = evaluate("question_only", made, config, policy=tiny_policy)
+    made = samples(3, 2)
+    monkeypatch.setitem(KINDS, "question_only", Talkative)
+    rows = rows_of("question_only", made, config, engine=tiny_policy)
     assert not any(row["correct"] for row in rows)
     found = {one["kind"]: one for one in summarize(rows)["tolerant"]}
     assert found["grand_total"]["accuracy"] == 1.0 and found["grand_total"]["strict"] == 0.0
     assert "busiest_dates" not in found  # two dates with words between are no answer
 
 
-def test_a_part_of_an_older_version_is_named(tmp_path: Path) -> None:
+def test_what_could_not_be_scored_is_not_zero() -> None:
+    rows = [row("oracle", 0, "a", "k", 1), row("oracle", 0, "b", "k", None), row("oracle", 0, "c", "k", 0)]
+    for cell in summarize(rows)["accuracy"]:
+        assert (cell["accuracy"], cell["streams"], cell["unscored"]) == (0.5, 2, 1)
+    assert "unscored" not in summarize(rows[::2])["accuracy"][0]
+
+
+def test_traces_are_written_once_and_tell_what_happened(models, tmp_path: Path) -> None:
+    values = {"model": models["base"], "agents": ["uma_base", "concat", "oracle"], "traces": True, **SMALL}
+    run(check(EvaluationConfig, values), tmp_path)
+    rows = {(one["agent"], one["id"]): one for one in evaluation.read_answers(tmp_path)}
+    files = sorted((tmp_path / "traces").iterdir())
+    assert len(files) == 6
+    for path in files:
+        agent = path.name.split("-")[0]
+        for name, sessions, answers in read_traces(path):
+            assert len(sessions) == int(name.split("/")[-2])
+            for question, trace in answers.items():
+                told = rows[agent, question]
+                assert (trace.read, trace.written) == (told["prompt_tokens"], told["written_tokens"])
+                assert " ".join((trace.answer or "").split()) == told["answer"]
+                assert (agent == "oracle") == (not trace.messages)
+            assert sum(trace.read + trace.written for trace in sessions) == told["memory_tokens"]
+    path.write_bytes(b"damaged")
+    with pytest.raises(RunError, match="not traces"):
+        list(read_traces(path))
+
+
+@pytest.mark.parametrize("column", ["tolerant", "id"])
+def test_a_part_of_an_older_version_is_named(tmp_path: Path, column: str) -> None:
     config = check(EvaluationConfig, {"agents": ["oracle"], "model": "nobody/nothing", **SMALL})
     run(config, tmp_path)
     (tmp_path / "manifest.json").unlink()
-    part = tmp_path / "parts" / "oracle-0-1.csv"
+    part = tmp_path / "parts" / "oracle-0-ledger-qa-small-1.csv"
     with part.open(newline="") as file:
-        rows = [{k: v for k, v in row.items() if k != "tolerant"} for row in csv.DictReader(file)]
+        rows = [{k: v for k, v in row.items() if k != column} for row in csv.DictReader(file)]
     with part.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-    with pytest.raises(RunError, match="oracle-0-1.csv: has no column tolerant"):
+    with pytest.raises(RunError, match=f"oracle-0-ledger-qa-small-1.csv: has no column {column}"):
         run(config, tmp_path)
 
 
@@ -312,9 +353,9 @@ def test_a_damaged_part_is_named(tmp_path: Path) -> None:
     config = check(EvaluationConfig, {"agents": ["oracle"], "model": "nobody/nothing", **SMALL})
     run(config, tmp_path)
     (tmp_path / "manifest.json").unlink()
-    part = tmp_path / "parts" / "oracle-0-1.csv"
+    part = tmp_path / "parts" / "oracle-0-ledger-qa-small-1.csv"
     part.write_text("agent,seed\noracle,0\n")
-    with pytest.raises(RunError, match="oracle-0-1.csv: not a part"):
+    with pytest.raises(RunError, match="oracle-0-ledger-qa-small-1.csv: not a part"):
         run(config, tmp_path)
     part.unlink()
     assert run(config, tmp_path)["accuracy"][0]["accuracy"] == 1.0

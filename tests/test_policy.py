@@ -12,7 +12,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 from uma_lib.engines.chat import ChatFormat
-from uma_lib.engines.local import Ask, Turn
+from uma_lib.engines.local import Read, Sampled
 from uma_lib.engines.policy import Policy, token_logprobs
 from uma_lib.files import RunError
 from uma_lib.parameters import check
@@ -92,7 +92,7 @@ def sessions(policy: Policy, seed: int, count: int = 2, turns: int = 3, max_new:
         ids, sampled, logprobs, made = [], [], [], []
         add = policy.chat.open([{"role": "user", "content": document}], TOOLS)
         for turn in range(turns):
-            done = yield Ask(add, fresh=turn == 0, max_new=max_new, seed=1000 * seed + 10 * session + turn)
+            done = yield Read(add, fresh=turn == 0, max_new=max_new, seed=1000 * seed + 10 * session + turn)
             assert len(done.ids) == len(done.logprobs) > 0
             assert done.stopped == (done.ids[-1] in policy.chat.end_ids)
             assert done.stopped or len(done.ids) == max_new
@@ -108,7 +108,7 @@ def sessions(policy: Policy, seed: int, count: int = 2, turns: int = 3, max_new:
 
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
 def test_sampled_logprobs_equal_a_plain_forward(policy: Policy, temperature: float) -> None:
-    found = policy.generate((sessions(policy, i) for i in range(20)), temperature=temperature, slots=7)
+    found = policy.sample((sessions(policy, i) for i in range(20)), temperature=temperature, slots=7)
     records = [record for rollout in found for record in rollout]
     assert {turn.stopped for *_, made in records for turn in made} == {True, False}
     ids, sampled, logprobs, _ = zip(*records, strict=True)
@@ -126,7 +126,7 @@ def test_sampled_logprobs_equal_a_plain_forward(policy: Policy, temperature: flo
 
 def test_batching_does_not_change_what_is_sampled(policy: Policy) -> None:
     def tokens(slots: int) -> list[list[int]]:
-        found = policy.generate((sessions(policy, i) for i in range(6)), temperature=1.0, slots=slots)
+        found = policy.sample((sessions(policy, i) for i in range(6)), temperature=1.0, slots=slots)
         return [record[0] for rollout in found for record in rollout]
 
     alone = tokens(1)
@@ -139,10 +139,10 @@ def test_sampling_follows_the_models_distribution(policy: Policy) -> None:
     prompt = policy.chat.open([{"role": "user", "content": "Hi"}], None)
 
     def first(seed: int):
-        return (yield Ask(prompt, True, 1, seed)).ids[0]
+        return (yield Read(prompt, True, 1, seed)).ids[0]
 
     count = 4000
-    drawn = np.bincount(policy.generate(map(first, range(count)), temperature=1.0), minlength=len(policy.tokenizer))
+    drawn = np.bincount(policy.sample(map(first, range(count)), temperature=1.0), minlength=len(policy.tokenizer))
     with torch.no_grad():
         expected = policy.model(torch.tensor([prompt])).logits[0, -1].softmax(-1).numpy() * count
     error = np.sqrt(expected) + 1
@@ -154,9 +154,9 @@ def test_greedy_equals_transformers_generate(policy: Policy) -> None:
     prompt = policy.chat.open([{"role": "user", "content": TEXT[0]}], TOOLS)
 
     def one():
-        return (yield Ask(prompt, True, 40, 0))
+        return (yield Read(prompt, True, 40, 0))
 
-    [turn] = policy.generate([one()], temperature=0)
+    [turn] = policy.sample([one()], temperature=0)
     expected = policy.model.generate(
         torch.tensor([prompt]),
         attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
@@ -176,14 +176,14 @@ def test_max_new_and_the_contexts_size_cut_turns(policy: Policy) -> None:
     never = [-1]  # no token ends a turn here
 
     def one(first: int, more: int, max_new: int):
-        turns = [(yield Ask([5] * first, True, max_new, 1))]
-        turns.append((yield Ask([6] * more, False, max_new, 2)))
-        turns.append((yield Ask([7] * 8, True, 4, 3)))
+        turns = [(yield Read([5] * first, True, max_new, 1))]
+        turns.append((yield Read([6] * more, False, max_new, 2)))
+        turns.append((yield Read([7] * 8, True, 4, 3)))
         return turns
 
     policy.chat.end_ids = set(never)
     cases = [(40, 10, 10), (40, 10, 45), (40, 50, 10), (99, 1, 10), (100, 10, 10), (200, 95, 10), (40, 51, 9)]
-    found = policy.generate((one(*case) for case in cases), temperature=1.0, slots=3)
+    found = policy.sample((one(*case) for case in cases), temperature=1.0, slots=3)
     assert [[len(turn.ids) for turn in turns] for turns in found] == [
         [10, 10, 4],
         [45, 5, 4],  # cut at 100 tokens: 40 + 45 + 10 + 5
@@ -194,53 +194,53 @@ def test_max_new_and_the_contexts_size_cut_turns(policy: Policy) -> None:
         [9, 0, 4],
     ]
     assert not any(turn.stopped for turns in found for turn in turns)
-    assert found[2][1] == Turn([], [], False)
+    assert found[2][1] == Sampled([], [], False)
 
 
 def test_rollouts_may_end_at_once_and_results_keep_their_order(policy: Policy) -> None:
     def one(number: int):
         for turn in range(number % 4):
-            yield Ask([5, 6], False, 3 + number, number + turn)
+            yield Read([5, 6], False, 3 + number, number + turn)
         return number
 
     calls = []
-    found = policy.generate(
+    found = policy.sample(
         map(one, range(30)), temperature=1.0, slots=4, progress=lambda *numbers: calls.append(numbers)
     )
     assert found == list(range(30))
     assert [finished for finished, _ in calls] == list(range(1, 31))
-    assert policy.generate([], temperature=1.0) == []
+    assert policy.sample([], temperature=1.0) == []
 
 
 def test_errors_are_raised_not_swallowed(policy: Policy) -> None:
     def ask(*args):
-        yield Ask(*args)
+        yield Read(*args)
 
     def fails():
-        yield Ask([5], True, 2, 0)
+        yield Read([5], True, 2, 0)
         raise KeyError("in the rollout")
 
     for bad in ([], True, 5, 0), ([5], True, 0, 0):
         with pytest.raises(ValueError, match="nothing to do"):
-            policy.generate([ask(*bad)], temperature=1.0)
+            policy.sample([ask(*bad)], temperature=1.0)
     with pytest.raises(KeyError, match="in the rollout"):
-        policy.generate([fails()], temperature=1.0)
+        policy.sample([fails()], temperature=1.0)
     with pytest.raises(ValueError, match="negative"):
-        policy.generate([], temperature=-1.0)
+        policy.sample([], temperature=-1.0)
     with pytest.raises(ValueError, match="slots"):
-        policy.generate([], temperature=1.0, slots=0)
+        policy.sample([], temperature=1.0, slots=0)
 
 
 def test_diverged_weights_stop_the_run(tokenizer: PreTrainedTokenizerFast) -> None:
     policy = Policy(_model("qwen3", len(tokenizer)), tokenizer)
     torch.nn.init.constant_(policy.model.model.norm.weight, float("nan"))
     with pytest.raises(RunError, match="not finite"):
-        policy.generate([sessions(policy, 0)], temperature=1.0)
+        policy.sample([sessions(policy, 0)], temperature=1.0)
 
 
 def test_generation_leaves_the_mode_and_the_gradients_alone(policy: Policy) -> None:
     policy.model.train()
-    policy.generate([sessions(policy, 0)], temperature=1.0)
+    policy.sample([sessions(policy, 0)], temperature=1.0)
     assert policy.model.training and torch.is_grad_enabled()
     policy.model.eval()
 
@@ -346,7 +346,7 @@ def folder(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> Path:
 def test_a_saved_model_samples_the_same(folder: Path, tokenizer: PreTrainedTokenizerFast) -> None:
     before, after = Policy(_model("qwen3", len(tokenizer)), tokenizer), Policy.load(folder, device="cpu")
     assert after.context_tokens == 512 and after.model.dtype == torch.float32
-    found = [policy.generate([sessions(policy, 3)], temperature=1.0)[0] for policy in (before, after)]
+    found = [policy.sample([sessions(policy, 3)], temperature=1.0)[0] for policy in (before, after)]
     assert found[0] == found[1]
 
 

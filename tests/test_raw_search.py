@@ -4,10 +4,13 @@ import numpy as np
 import pytest
 
 from uma_lib import evaluation, training
-from uma_lib.engines.local import Turn
+from uma_lib.agents.all import AgentSpec
+from uma_lib.agents.uma import UMA
+from uma_lib.engines.protocol import Turn
 from uma_lib.environment import Limits
 from uma_lib.evaluation import EvaluationConfig, evaluate
 from uma_lib.ledger import Stream
+from uma_lib.ledger.dataset import LedgerQA, sample_of
 from uma_lib.parameters import check
 from uma_lib.rollout import Context, roll_out
 from uma_lib.tools import render_call
@@ -17,29 +20,37 @@ from uma_lib.training import Trainer, TrainingConfig
 class Scripted:
     """A policy that stores nothing, then searches for a word of the stream and answers with what it has found."""
 
-    def __init__(self, chat, how: str):
-        self.chat, self.how = chat, how
-        self.prompts: list[str] = []
+    context_tokens = 10_000
+    trainable = False
+
+    def __init__(self, how: str):
+        self.how = how
+        self.offered: list[list[str]] = []  # tools of every question session
 
     def turn(self, ask) -> Turn:
-        asked = self.chat.decode(ask.tokens)
-        self.prompts.append(asked)
-        if "New session:" in asked:
+        said = ask.messages[-1]["content"]
+        if "New session:" in said:
             text = render_call("update_core", text="total 0")
-        elif "<tool_response>" in asked:
-            text = render_call("answer", text=asked.split("<tool_response>")[1].split("</tool_response>")[0].strip())
+        elif not ask.fresh:
+            text = render_call("answer", text=said)
         else:
+            self.offered.append([tool["function"]["name"] for tool in ask.tools])
             text = render_call(self.how, query="Assistant", top_k=1)
-        ids = [*self.chat.tokenizer.encode(text, add_special_tokens=False), self.chat.end_id]
-        return Turn(ids, [-1.0] * len(ids), True)
+        return Turn(text, True)
 
-    def generate(self, rollouts, *, temperature, slots=64, progress=None):
+    def count(self, text: str) -> int:
+        return len(text.split())
+
+    def size(self, messages, tools) -> int:
+        return 100
+
+    def generate(self, dialogues, *, temperature, progress=None):
         found = []
-        for rollout in rollouts:
+        for dialogue in dialogues:
             try:
-                ask = next(rollout)
+                ask = next(dialogue)
                 while True:
-                    ask = rollout.send(self.turn(ask))
+                    ask = dialogue.send(self.turn(ask))
             except StopIteration as end:
                 found.append(end.value)
         return found
@@ -65,7 +76,7 @@ LIMITS = Limits(session_tokens=4_000, turn_tokens=2_000)
 
 
 @pytest.mark.parametrize("how", ["bm25", "embedding"])
-def test_a_search_finds_the_raw_text_of_the_stream(tiny_policy, how):
+def test_a_search_finds_the_raw_text_of_the_stream(how):
     batches = []
 
     def encode(texts):
@@ -73,23 +84,27 @@ def test_a_search_finds_the_raw_text_of_the_stream(tiny_policy, how):
         return np.ones((len(texts), 1))
 
     for encoder, answers in ((encode, {session.text for session in STREAM}), (None, {"error: no raw text is kept"})):
-        policy = Scripted(tiny_policy.chat, how)
-        context = Context("c", STREAM, STREAM.questions()[:3])
-        roll_out(policy, [context], 2, LIMITS, (0,), encode=encoder)
-        for played in (played for row in context.answers for played in row):
-            assert any(played.session.answer.startswith(answer[:26]) for answer in answers)
-            offered = [tool["function"]["name"] for tool in played.session.schemas]
+        engine, sample = Scripted(how), sample_of(STREAM)
+        context = Context("c", sample.asking(sample.questions[:3]))
+        roll_out(
+            engine, [context], 2, LIMITS, (0,), data=LedgerQA(), kind=UMA, encode=encoder, search=encoder is not None
+        )
+        for trace in (trace for trajectory in context.trajectories for trace in trajectory.answers):
+            assert any(trace.answer.startswith(answer[:26]) for answer in answers)
+        for offered in engine.offered:
             assert ("bm25" in offered) == ("embedding" in offered) == (encoder is not None)
     assert bool(batches) == (how == "embedding")
-    assert sum(map(len, batches)) == (len(STREAM) + 6 if batches else 0)  # passages once, queries one by one
+    # an agent encodes its passages once (MiniLM keeps them for the others), and queries one by one
+    assert sum(map(len, batches)) == (2 * len(STREAM) + 6 if batches else 0)
 
 
-def test_evaluation_searches_when_it_is_told_to(tiny_policy, encodings):
+def test_evaluation_searches_when_it_is_told_to(encodings):
     values = {"agents": ["uma_base"], "session_tokens": 4_000, "turn_tokens": 2_000}
     for wanted in (True, False):
         config = check(EvaluationConfig, values | {"raw_search": wanted})
         encode = evaluation.MiniLM()
-        rows = evaluate("uma_base", [STREAM], config, policy=Scripted(tiny_policy.chat, "bm25"), encode=encode)
+        spec = AgentSpec("uma_base", UMA)
+        rows, _ = evaluate(spec, LedgerQA(), [sample_of(STREAM)], config, engine=Scripted("bm25"), encode=encode)
         assert {row["answer"].startswith("error: no raw text") for row in rows} == {not wanted}
     assert encodings == []  # searching by words needs no encoder
 
@@ -103,12 +118,12 @@ def test_training_searches_when_it_is_told_to(tiny_policy, encodings, monkeypatc
 
         def keep(*arguments, played=played, **settings):
             roll_out(*arguments, **settings)
-            played += [p for context in arguments[1] for row in context.answers for p in row]
+            played += [p for context in arguments[1] for t in context.trajectories for p in t.answers]
 
         monkeypatch.setattr(training, "roll_out", keep)
-        trainer.policy = Scripted(tiny_policy.chat, "embedding")
+        trainer.policy = Scripted("embedding")
         trainer.evaluate()
         assert played
-        assert {p.session.calls[0][1].ok for p in played} == {wanted}
+        assert {trace.calls[0][1].ok for trace in played} == {wanted}
         assert bool(encodings) == wanted
         encodings.clear()

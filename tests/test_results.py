@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.test_plots import results, summary, write  # noqa: F401  (results is a fixture)
+from tests.test_figures import results, summary, write  # noqa: F401  (results is a fixture)
 from uma_lib import evaluation, revisions
 from uma_lib.files import RunError
 from uma_lib.paths import DATA, RESULTS

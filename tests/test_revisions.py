@@ -7,11 +7,14 @@ from decimal import Decimal
 import pytest
 
 from uma_lib import revisions
+from uma_lib.agents.all import AgentSpec
 from uma_lib.evaluation import EvaluationConfig, evaluate
 from uma_lib.files import RunError
 from uma_lib.ledger import Event, Ledger, Session, Stream
+from uma_lib.ledger.dataset import LedgerQA, sample_of
 from uma_lib.ledger.questions import answer
-from uma_lib.nano.demonstrations import true_memory
+from uma_lib.ledger.schema import true_memory
+from uma_lib.nano.agents import Oracle
 from uma_lib.nano.script import Demonstrator, Habits
 from uma_lib.parameters import check
 from uma_lib.revisions import (
@@ -58,7 +61,8 @@ def test_an_answer_that_depends_on_no_revision_is_right_for_who_ignores_them():
 
 def test_answers_are_explained():
     config = EvaluationConfig(agents=("oracle", "demonstrator"))
-    oracle = [found for s in STREAMS for found in explain(evaluate("oracle", [s], config), s)]
+    spec = AgentSpec("oracle", Oracle, informed=True)
+    oracle = [found for s in STREAMS for found in explain(evaluate(spec, LedgerQA(), [sample_of(s)], config)[0], s)]
     assert {found["outcome"] for found in oracle} == {"right"}
     assert set(KINDS) - {"settled"} <= {kind for found in oracle for kind in found["revised"]} <= set(KINDS)
 
@@ -68,7 +72,8 @@ def test_answers_are_explained():
         agent = Demonstrator(Habits.perfect(), random.Random(0))
         memory = agent.keep(stream)
         rows = [
-            {"question": q.text, "answer": agent.ask(memory, q), "correct": 0} for q in stream.questions()
+            {"id": f"{stream.name}/{n}", "answer": agent.ask(memory, q), "correct": 0}
+            for n, q in enumerate(stream.questions())
         ]
         for row, q in zip(rows, stream.questions(), strict=True):
             row["correct"] = int(row["answer"] == ", ".join(q.gold.values))

@@ -12,21 +12,22 @@ import numpy as np
 import pytest
 import torch
 
-from uma_lib.credit import group_advantages
+from uma_lib.agents.uma import UMA
+from uma_lib.credit import CreditOptions, Weighted, group_advantages, one_group, rewards_of, stratified
 from uma_lib.engines.policy import Policy, token_logprobs
+from uma_lib.engines.protocol import Tokens
 from uma_lib.environment import Limits
 from uma_lib.files import RunError
+from uma_lib.ledger.dataset import LedgerQA
 from uma_lib.parameters import check
 from uma_lib.paths import BASE, REPO
-from uma_lib.rollout import Context, Tokens, held_out_contexts, roll_out
+from uma_lib.rollout import held_out, roll_out
 from uma_lib.training import (
-    Sample,
     TrainingConfig,
+    data_of,
     micro_batches,
     objective,
     padded,
-    rewards_of,
-    samples_of,
     train,
     training_contexts,
 )
@@ -46,42 +47,44 @@ def base():
 
 @pytest.fixture(scope="module")
 def rolled(base):
-    contexts = training_contexts(check(TrainingConfig, SMALL | {"contexts": 3, "trajectories": 6}), 0)
-    roll_out(base, contexts, 6, LIMITS, (0, 0))
+    config = check(TrainingConfig, SMALL | {"contexts": 3, "trajectories": 6})
+    data = data_of(config)
+    contexts = training_contexts(config, 0, data)
+    roll_out(base, contexts, 6, LIMITS, (0, 0), data=data, kind=UMA)
     return contexts
 
 
 def test_training_streams_come_from_seeds_alone():
     config = check(TrainingConfig, SMALL)
-    one, two = training_contexts(config, 1), training_contexts(config, 1)
-    assert [c.stream.name for c in one] == [c.stream.name for c in two]
-    assert [c.stream.name for c in one] != [c.stream.name for c in training_contexts(config, 2)]
-    late = training_contexts(config, 3)
-    assert {len(c.stream) for c in late} == {2}
-    names = {c.stream.name for c in held_out_contexts("small", 2, 5)}
+    data = data_of(config)
+    one, two = training_contexts(config, 1, data), training_contexts(config, 1, data)
+    assert [c.sample.id for c in one] == [c.sample.id for c in two]
+    assert [c.sample.id for c in one] != [c.sample.id for c in training_contexts(config, 2, data)]
+    late = training_contexts(config, 3, data)
+    assert {len(c.sample.chunks) for c in late} == {2}
+    names = {c.sample.id for c in held_out(data, 5)}
     assert all("/validation/" in name for name in names) and len(names) == 5
 
 
 def test_nested_rollouts_have_the_same_questions_for_every_memory(rolled):
     for context in rolled:
-        assert len(context.trajectories) == len(context.answers) == 6
-        for trajectory, answers in zip(context.trajectories, context.answers, strict=True):
-            assert len(trajectory.sessions) == len(trajectory.cores) == len(context.stream)
-            assert len(answers) == len(context.questions)
-            for played, question in zip(answers, context.questions, strict=True):
-                assert question.text in played.session.messages[1]["content"]
+        assert len(context.trajectories) == 6
+        for trajectory in context.trajectories:
+            assert len(trajectory.sessions) == len(context.sample.chunks)
+            assert len(trajectory.answers) == len(trajectory.scores) == len(context.sample.questions)
+            for trace, question in zip(trajectory.answers, context.sample.questions, strict=True):
+                assert question.text in trace.messages[1]["content"]
 
 
 def test_stratified_advantages_follow_the_equations(rolled):
     """Written again from equations 4 and 5: G_i is the mean over questions, groups are per context and per question."""
-    config = check(TrainingConfig, SMALL | {"std_floor": 0.0, "tool_weight": 0.5})
     expected = {}
     for c in rolled:
         r = np.array(
             [
                 [
-                    outcome + 0.5 * (p.session.valid_calls / len(p.session.calls) if p.session.calls else 1.0)
-                    for p, outcome in zip(c.answers[i], c.outcomes(i), strict=True)
+                    outcome + 0.5 * (p.valid_calls / len(p.calls) if p.calls else 1.0)
+                    for p, outcome in zip(c.trajectories[i].answers, c.trajectories[i].outcomes, strict=True)
                 ]
                 for i in range(6)
             ]
@@ -89,7 +92,7 @@ def test_stratified_advantages_follow_the_equations(rolled):
         own = []
         for t in c.trajectories:
             valid, calls = (
-                sum(x) for x in zip(*[(p.session.valid_calls, len(p.session.calls)) for p in t.sessions], strict=True)
+                sum(x) for x in zip(*[(p.valid_calls, len(p.calls)) for p in t.sessions], strict=True)
             )
             own.append(0.5 * (valid / calls if calls else 1.0))
         g = r.mean(axis=1) + np.array(own)
@@ -102,26 +105,27 @@ def test_stratified_advantages_follow_the_equations(rolled):
                 expected[id(p.tokens)] = a
         for j in range(r.shape[1]):
             for i, a in enumerate(normal(r[:, j])):
-                expected[id(c.answers[i][j].tokens)] = a
-    found = {id(s.tokens): s.advantage for s in samples_of(rolled, config)}
+                expected[id(c.trajectories[i].answers[j].tokens)] = a
+    samples = stratified(rolled, CreditOptions(tool_weight=0.5, std_floor=0.0))
+    assert all(len(s.advantages) == len(s.tokens.turns) > 0 and len(set(s.advantages)) == 1 for s in samples)
+    found = {id(s.tokens): s.advantages[0] for s in samples}
     assert any(abs(a) > 0.1 for a in expected.values())
     for key, a in expected.items():
         assert found.get(key, 0.0) == pytest.approx(a, abs=1e-9)
 
 
 def test_one_group_for_all_is_the_ablation(rolled):
-    config = check(TrainingConfig, SMALL | {"stratified": False, "std_floor": 0.0})
-    rewards = [r for _, r, _ in rewards_of(rolled, config.tool_weight)]
+    options = CreditOptions(std_floor=0.0)
+    rewards = [r for _, r, _ in rewards_of(rolled, options.tool_weight)]
     expected = group_advantages(rewards, ["all"] * len(rewards))
-    weights = [len(sessions) for _, _, sessions in rewards_of(rolled, config.tool_weight)]
-    found = samples_of(rolled, config)
+    weights = [len(sessions) for _, _, sessions in rewards_of(rolled, options.tool_weight)]
+    found = one_group(rolled, options)
     assert len(found) == sum(w for w, a in zip(weights, expected, strict=True) if a)
-    assert sorted({round(s.advantage, 9) for s in found}) == sorted({round(a, 9) for a in expected if a})
+    assert sorted({round(s.advantages[0], 9) for s in found}) == sorted({round(a, 9) for a in expected if a})
 
 
 def test_sampled_and_recomputed_logprobs_agree(base, rolled):
-    played = [p.tokens for c in rolled for t in c.trajectories for p in t.sessions]
-    played += [p.tokens for c in rolled for row in c.answers for p in row]
+    played = [trace.tokens for c in rolled for t in c.trajectories for trace in t.traces]
     assert len(played) > 50
     with torch.no_grad():
         for tokens in played:
@@ -137,7 +141,9 @@ def test_masked_tokens_get_no_gradient(tiny_policy):
         sampled = [False, *(rng.random(length - 1) < 0.5)]
         logprobs = [-1.5 if s else 0.0 for s in sampled]
         ids = rng.integers(3, 300, length).tolist()
-        samples.append(Sample(Tokens(ids, [bool(s) for s in sampled], logprobs), float(rng.normal())))
+        turns = [(k, k + 1) for k, s in enumerate(sampled) if s]
+        advantages = rng.normal(size=len(turns)).tolist()
+        samples.append(Weighted(Tokens(ids, [bool(s) for s in sampled], logprobs, turns), advantages))
     old, mask, advantages = padded(samples, torch.device("cpu"))
     logprobs = torch.randn(old.shape).requires_grad_()
     objective(logprobs, old, mask, advantages, clip=10.0, reference=torch.randn(old.shape), beta=0.1).backward()
@@ -148,20 +154,29 @@ def test_masked_tokens_get_no_gradient(tiny_policy):
     assert (found[~mask] == 0).all()
 
 
+def test_each_turn_has_its_own_advantage():
+    tokens = Tokens()
+    for read, wrote in ((3, 2), (1, 4)):
+        tokens.read([7] * read)
+        tokens.wrote([8] * wrote, [-1.0] * wrote)
+    _, mask, advantages = padded([Weighted(tokens, [0.5, -2.0])], torch.device("cpu"))
+    assert advantages[0].tolist() == [0, 0, 0, 0.5, 0.5, 0, -2, -2, -2, -2] and mask[0].tolist() == tokens.sampled
+
+
 def test_objective_is_the_clipped_surrogate():
     logprobs, old = torch.log(torch.tensor([[0.5, 0.1, 0.9]])), torch.log(torch.tensor([[0.25, 0.2, 0.9]]))
     mask = torch.tensor([[True, True, False]])
-    up = objective(logprobs, old, mask, torch.tensor([2.0]), clip=0.2)
+    up = objective(logprobs, old, mask, torch.full((1, 3), 2.0), clip=0.2)
     assert up.item() == pytest.approx(-(min(2 * 2, 1.2 * 2) + min(0.5 * 2, 0.8 * 2)))
-    down = objective(logprobs, old, mask, torch.tensor([-1.0]), clip=0.2)
+    down = objective(logprobs, old, mask, torch.full((1, 3), -1.0), clip=0.2)
     assert down.item() == pytest.approx(-(min(-2.0, -1.2) + min(-0.5, -0.8)))
-    kl = objective(old, old, mask, torch.tensor([0.0]), 0.2, reference=old, beta=1.0)
+    kl = objective(old, old, mask, torch.zeros(1, 3), 0.2, reference=old, beta=1.0)
     assert kl.item() == 0.0
 
 
 def test_micro_batches_keep_every_sample_and_the_bound():
     rng = np.random.default_rng(0)
-    samples = [Sample(Tokens([1] * int(n), [True] * int(n), [0.0] * int(n)), 1.0) for n in rng.integers(2, 400, 60)]
+    samples = [Weighted(Tokens([1] * int(n), [True] * int(n), [0.0] * int(n)), [1.0]) for n in rng.integers(2, 400, 60)]
     groups = list(micro_batches(samples, 1000))
     assert sorted(id(s) for g in groups for s in g) == sorted(id(s) for s in samples)
     assert all(len(g) * max(len(s.tokens.ids) for s in g) <= 1000 or len(g) == 1 for g in groups)
@@ -291,9 +306,9 @@ def test_lora_trains_the_adapter_only(tmp_path):
 
 
 def test_held_out_evaluation_does_not_depend_on_batching(base):
-    scores = []
+    scores, data = [], LedgerQA("small", 2)
     for slots in (1, 16):
-        contexts = [Context(c.name, c.stream, c.questions) for c in held_out_contexts("small", 2, 2)]
-        roll_out(base, contexts, 1, LIMITS, (0, "held out"), slots=slots)
-        scores.append([[p.session.answer for p in c.answers[0]] for c in contexts])
+        contexts, base.slots = held_out(data, 2), slots
+        roll_out(base, contexts, 1, LIMITS, (0, "held out"), data=data, kind=UMA)
+        scores.append([[trace.answer for trace in c.trajectories[0].answers] for c in contexts])
     assert scores[0] == scores[1]

@@ -23,7 +23,7 @@ from uma_lib.sample import Dataset, Question, Sample
 from uma_lib.scoring import Score
 from uma_lib.seeds import Key
 
-ROOM_CHUNKS = 60  # that `check_room` looks at
+ROOM_CHUNKS = 200  # that `check_room` looks at
 
 
 @dataclass

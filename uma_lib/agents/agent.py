@@ -76,10 +76,14 @@ class Trace:
     @property
     def said(self) -> str:
         """Everything after the prompt: turns, with tool results between them."""
-        first = next(
-            (i for i, message in enumerate(self.messages) if message["role"] == "assistant"), len(self.messages)
+        roles = [message["role"] for message in self.messages]
+        first = roles.index("assistant") if "assistant" in roles else len(roles)
+        return "\n".join(
+            message["content"]
+            if message["role"] == "assistant"
+            else f"<tool_response>\n{message['content']}\n</tool_response>"
+            for message in self.messages[first:]
         )
-        return "\n".join(message["content"] for message in self.messages[first:])
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; token ids and log-probabilities are left out."""

@@ -91,9 +91,10 @@ class Policy:
         rollouts: Iterable[Rollout[T]],
         *,
         temperature: float,
+        slots: int | None = None,
         progress: Progress = None,
     ) -> list[T]:
-        """Drive rollouts in tokens to their end, up to `slots` at a time, and return their return values in order.
+        """Drive rollouts in tokens to their end, up to `slots` at a time (default: its own), and return their return values in order.
 
         temperature: 1.0 samples from the model itself; 0 takes the likeliest token. There is no top-k or
         top-p, so what is reported is what was sampled from.
@@ -105,14 +106,15 @@ class Policy:
         Dropout is off during the call. A rollout's exception ends the call. Raises ValueError for a negative
         temperature, for no slots, and for a `Read` that has nothing to read or to sample.
         """
-        if temperature < 0 or self.slots < 1:
-            raise ValueError(f"temperature {temperature} must not be negative and slots {self.slots} not below 1")
+        slots = self.slots if slots is None else slots
+        if temperature < 0 or slots < 1:
+            raise ValueError(f"temperature {temperature} must not be negative and slots {slots} not below 1")
         training = self.model.training
         self.model.eval()
         try:
             with torch.no_grad():
-                engine = Slots(self.model, self.slots, self.chat.end_ids, temperature, self.context_tokens)
-                return drive(engine, iter(rollouts), self.slots, progress)
+                engine = Slots(self.model, slots, self.chat.end_ids, temperature, self.context_tokens)
+                return drive(engine, iter(rollouts), slots, progress)
         finally:
             self.model.train(training)
 

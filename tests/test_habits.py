@@ -3,8 +3,9 @@
 from decimal import Decimal
 
 from uma_lib.ledger import Expense, Question, Session
+from uma_lib.ledger.schema import amounts_in
 from uma_lib.memory import Result
-from uma_lib.nano.habits import AnalysisConfig, amounts_in, describe, memory_session_habits, question_session_habits
+from uma_lib.nano.habits import AnalysisConfig, describe, memory_session_habits, question_session_habits
 from uma_lib.scoring import Gold
 from uma_lib.tools import ToolCall
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from uma_lib import credit as reward
+from uma_lib import credit
 from uma_lib.credit import group_advantages, question_reward, tool_reward, trajectory_return
 
 
@@ -88,4 +88,4 @@ def test_advantages_refuse_bad_input():
 
 
 def test_examples():
-    assert doctest.testmod(reward).failed == 0
+    assert doctest.testmod(credit).failed == 0
