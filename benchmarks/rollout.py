@@ -25,6 +25,7 @@ from uma_lib.engines.policy import Policy
 from uma_lib.environment import MemorySession
 from uma_lib.files import RunError, atomic_write_json
 from uma_lib.ledger import Stream
+from uma_lib.ledger.dataset import guide
 from uma_lib.paths import BASE
 
 SESSIONS_A_CHUNK = 8
@@ -36,7 +37,7 @@ RESULTS = ["ok", "error: key '2024-05-01 Dining' already exists; use update"]
 def session(policy: Policy, number: int, seed: int) -> Rollout[list[list[int]]]:
     """One session; returns the tokens of its turns."""
     stream = Stream("small", "train", 1, seed + number // SESSIONS_A_CHUNK)
-    messages = prompts.memory_session("", stream.session(0).text, schema_given=True)
+    messages = prompts.memory_session("", stream.session(0).text, guide())
     add = policy.chat.open(messages, MemorySession.schemas)
     turns = []
     for turn in range(TURNS):

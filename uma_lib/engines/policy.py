@@ -94,7 +94,8 @@ class Policy:
         slots: int | None = None,
         progress: Progress = None,
     ) -> list[T]:
-        """Drive rollouts in tokens to their end, up to `slots` at a time (default: its own), and return their return values in order.
+        """Drive rollouts in tokens to their end, up to `slots` at a time (default: its own), and return
+        what they return, in order.
 
         temperature: 1.0 samples from the model itself; 0 takes the likeliest token. There is no top-k or
         top-p, so what is reported is what was sampled from.
