@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from uma_lib.__main__ import main
 from uma_lib.evaluation import EvaluationConfig
 from uma_lib.files import RunError
 from uma_lib.ledger.__main__ import main as ledger
+from uma_lib.nano.agents import Oracle
 from uma_lib.nano.base import BaseConfig, make_base
 from uma_lib.parameters import check
 from uma_lib.paths import REPO
@@ -292,7 +294,11 @@ def test_an_evaluation_is_that_of_its_models(model, tmp_path, monkeypatch, kind,
     else:
         config, work = check(RevisionsConfig, values | {"rates": [0.0], "audited": 1}), revisions.run
     real = evaluation.evaluate
-    monkeypatch.setattr(evaluation, "evaluate", lambda agent, *a, **named: real("oracle", *a, **named))
+
+    def by_oracle(spec, *arguments, **named):
+        return real(replace(spec, kind=Oracle, informed=True, model=None), *arguments, **named | {"engine": None})
+
+    monkeypatch.setattr(evaluation, "evaluate", by_oracle)
     monkeypatch.setattr(evaluation.Policy, "load", lambda *_, **__: None)
     work(config, tmp_path / "run")
     (base / "README.md").write_text("a card")
@@ -306,11 +312,11 @@ def test_an_evaluation_is_that_of_its_models(model, tmp_path, monkeypatch, kind,
 def test_an_evaluation_asks_no_hub_for_a_model_that_takes_no_part(tmp_path) -> None:
     values = {"model": "nobody/nothing", "agents": ["oracle", "demonstrator"], "horizons": [1], "streams": [2]}
     evaluation.run(check(EvaluationConfig, values), tmp_path / "run")
-    part = tmp_path / "run" / "parts" / "oracle-0-1.csv"
+    part = tmp_path / "run" / "parts" / "oracle-0-ledger-qa-small-1.csv"
     lines = part.read_text().splitlines(keepends=True)
     (tmp_path / "run" / "manifest.json").unlink()
     part.write_text("".join(lines[:9]))  # one stream of two
-    with pytest.raises(RunError, match="oracle-0-1.csv: not the whole part of an evaluation"):
+    with pytest.raises(RunError, match="oracle-0-ledger-qa-small-1.csv: not the whole part of an evaluation"):
         evaluation.run(check(EvaluationConfig, values), tmp_path / "run")
     (tmp_path / "run" / "params.json").unlink()
     with pytest.raises(RunError, match="parts: no params.json beside it"):

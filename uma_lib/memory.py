@@ -22,6 +22,7 @@ from collections.abc import Callable, ItemsView, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from uma_lib import views
 from uma_lib.files import RunError, atomic_write_text, read_text
 
 MAX_KEY = 200  # characters
@@ -138,6 +139,15 @@ class Diff:
         lines += [f"~ {key}: {old} -> {new}" for key, (old, new) in self.changed.items()]
         lines += [f"+ {key}: {value}" for key, value in self.added.items()]
         return "\n".join(lines) or "(no change)"
+
+    def _repr_html_(self) -> str:
+        rows = [("-", key, value, "") for key, value in self.removed.items()]
+        rows += [(">", old, "", new) for old, new in self.renamed.items()]
+        rows += [("~", key, old, new) for key, (old, new) in self.changed.items()]
+        rows += [("+", key, "", value) for key, value in self.added.items()]
+        if not rows:
+            return views.paragraph("(no change)")
+        return views.table(("", "key", "before", "after"), rows, [views.COLOURS[row[0]] for row in rows])
 
 
 class MemoryBank:
@@ -273,6 +283,12 @@ class MemoryBank:
         return Result(True, "\n".join(lines) or "(empty)")
 
     # Reading it from Python.
+
+    def __repr__(self) -> str:
+        return f"MemoryBank({len(self)} entries, version {self.version})"
+
+    def _repr_html_(self) -> str:
+        return views.table(("key", "value"), self.items())
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -422,6 +438,13 @@ class Memory:
 
     core: CoreMemory = field(default_factory=CoreMemory)
     bank: MemoryBank = field(default_factory=MemoryBank)
+
+    def __repr__(self) -> str:
+        return f"Memory(core={self.core.text[:60]!r}, {self.bank!r})"
+
+    def _repr_html_(self) -> str:
+        core = views.block("Core memory", views.paragraph(self.core.text or "(empty)"))
+        return core + views.block(f"Memory bank, {len(self.bank)} entries", self.bank._repr_html_())
 
 
 # What is not seen: control characters, soft hyphens, zero-width blanks and joiners, fillers, marks of direction,

@@ -124,6 +124,7 @@ def end_at_signals(name: str) -> None:
             os.write(2, f"\n{name}: interrupted; {text}\n".encode())  # print may be what was interrupted
         with suppress(RuntimeError, OSError):
             sys.stdout.flush()
+        discard_unfinished()  # another thread may have begun a file meanwhile
         os._exit(128 + number)
 
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -9,8 +9,10 @@ negative; what a term is stands in `uma_lib.terms`; equal scores rank the older 
 than the encoder's window is encoded in overlapping windows and ranks by its best one.
 """
 
+import io
 import math
 import re
+import zipfile
 from array import array
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Sequence
@@ -19,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
+from uma_lib.files import RunError, atomic_write_bytes
 from uma_lib.terms import analyse, terms
 
 Encoder = Callable[[Sequence[str]], Sequence[np.ndarray]]
@@ -118,6 +121,15 @@ class Dense:
         scores = np.round(np.max([self._blocks[0] @ window for window in windows], axis=0), 6)
         scores = np.maximum.reduceat(scores, np.array(self._first))
         return _best(scores, np.arange(len(scores)), top_k)
+
+    def state(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """Vectors of the windows [windows, d] and of each encoded text its first row; None before the first search."""
+        return (self._blocks[0], np.array(self._first)) if self._blocks else None
+
+    def restore(self, vectors: np.ndarray, first: np.ndarray) -> None:
+        """Take over a `state` for as many texts, the first of those that were added."""
+        self._blocks, self._first = [vectors], array("q", first.tolist())
+        self._pending = self._pending[len(first) :]
 
     def _vectors(self, texts: Sequence[str]) -> list[np.ndarray]:
         vectors = [np.asarray(windows) for windows in self._encode(texts)]
@@ -284,6 +296,31 @@ class RetrievalIndex:
         for unit in units:
             self._bm25.add(unit)
         self._dense.add(units)
+
+    def save(self, path: Path) -> None:
+        """Write the vectors that searches by meaning have made, so that `load` need not make them again."""
+        state = self._dense.state()
+        if state is not None:
+            data = io.BytesIO()
+            np.savez(data, vectors=state[0], first=state[1])
+            atomic_write_bytes(path, data.getvalue())
+
+    def load(self, path: Path) -> None:
+        """Take over the vectors of a file for chunks that have been added again; without it they are made anew.
+
+        Raises `RunError` for a file that is no such one, or of other chunks.
+        """
+        if not Path(path).exists():
+            return
+        try:
+            with np.load(path, allow_pickle=False) as held:
+                vectors, first = held["vectors"], held["first"]
+            whole = vectors.ndim == 2 and len(first) <= len(self) and (not len(first) or first.max() < len(vectors))
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            raise RunError(f"{path}: not an index ({type(error).__name__}); delete it, it is made anew") from error
+        if not whole:
+            raise RunError(f"{path}: an index of other chunks; delete it, it is made anew")
+        self._dense.restore(vectors, first)
 
     def bm25(self, query: str, top_k: int) -> list[str]:
         """Units that share terms with the query; fewer than top_k, even none, when few do."""

@@ -1,4 +1,4 @@
-"""Chat completions of any OpenAI-compatible server, asked for by several threads, with every answer kept in a folder.
+"""Chat completions of any OpenAI-compatible server, asked for by several threads, with every answer kept if wanted.
 
 The package `openai` talks to the server. This module adds the cache, patience, and errors of one line. What may pass is
 tried again with growing pauses, or after the one that the server asks for (Retry-After), for as long as the user
@@ -16,7 +16,7 @@ import re
 import sys
 import threading
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -61,6 +61,8 @@ class Reply:
     calls: tuple[str, ...] = ()  # tool calls that the server has taken out, as JSON or as near to it as they came
     refusal: str = ""
     ended: str = "stop"  # finish_reason
+    read: int = 0  # tokens of the prompt, and those written, as the server counts them; 0 where it does not say
+    written: int = 0
 
     @property
     def cut(self) -> bool:
@@ -90,10 +92,10 @@ class _Failure:
 class Server:
     """One address with its cache. The API key stands in no message, in no answer and in no file.
 
-    base_url: up to and with /v1; of its path, messages show only what cannot be a key. cache: a folder. key_variable:
-    environment variable that holds the key, if the server wants one. timeout: seconds without a sign of the server.
-    patience: seconds for which a request that has failed is tried again, if what failed may pass; 0 for one attempt.
-    pause: seconds before the second attempt, then twice as long each time, up to `LONGEST_PAUSE`.
+    base_url: up to and with /v1; of its path, messages show only what cannot be a key. cache: a folder, or None to keep
+    no answer. key_variable: environment variable that holds the key, if the server wants one. timeout: seconds without
+    a sign of the server. patience: seconds for which a request that has failed is tried again, if what failed may pass;
+    0 for one attempt. pause: seconds before the second attempt, then twice as long each time, up to `LONGEST_PAUSE`.
 
     Raises `RunError` of one line that names the setting to change.
 
@@ -105,7 +107,7 @@ class Server:
     def __init__(
         self,
         base_url: str,
-        cache: Path,
+        cache: Path | None,
         key_variable: str | None = None,
         timeout: float = 120.0,
         patience: float = 600.0,
@@ -120,7 +122,8 @@ class Server:
                 raise RunError(f"{name} is {value:g}; write {wanted}")
         _check_url(base_url)
         self.url = _shown(f"{base_url.rstrip('/')}/chat/completions")  # for messages
-        self.cache, self.timeout, self.patience, self.pause = _folder(cache), timeout, patience, pause
+        self.cache = None if cache is None else _folder(cache)
+        self.timeout, self.patience, self.pause = timeout, patience, pause
         self.requests = 0  # that the server has answered
         self._over: RunError | None = None  # why nothing more is asked for
         self._ended = threading.Event()  # set with it: whoever waits for another attempt wakes up
@@ -150,8 +153,13 @@ class Server:
 
         >>> server = Server("http://localhost:8000/v1", Path("cache"))  # doctest: +SKIP
         >>> server.ask({"model": "qwen3-4b", "messages": [{"role": "user", "content": "Hello"}]})  # doctest: +SKIP
-        Reply(text='Hello! How can I help you?', thought='', calls=(), refusal='', ended='stop')
+        Reply(text='Hello! How can I help you?', thought='', calls=(), refusal='', ended='stop', read=9, written=9)
         """
+        if self.cache is None:
+            answer = self._ask(request)
+            with self._lock:
+                self.requests += 1
+            return answer
         digest = hashlib.sha256(json.dumps(request, sort_keys=True, allow_nan=False).encode("utf-8")).hexdigest()
         path = self.cache / digest[:2] / f"{digest}.json"  # 256 folders: a million answers are some 4,000 files in each
         answer = _cached(path, request)
@@ -202,12 +210,16 @@ class Server:
             self._tell(answer, attempts, left)
             self._ended.wait(pause)
 
+    @property
+    def _kept(self) -> str:
+        return "No answer is kept: run again" if self.cache is None else "Answers so far are kept: run again to go on"
+
     def _error(self, failure: _Failure, attempts: int) -> RunError:
         what, change = failure.what, failure.change
         if failure.passes:
             asked = f", asks to wait {failure.wait:.0f} s" if failure.wait >= 1 else ""
             what, change = f"{what}{asked} (attempts: {attempts})", f"{change}, or raise patience"
-        return RunError(f"{self.url}: {what}; {change}. Answers so far are kept: run again to go on")
+        return RunError(f"{self.url}: {what}; {change}. {self._kept}")
 
     def _tell(self, failure: _Failure, attempts: int, left: float) -> None:
         """One line to the user who waits, once until the server answers again."""
@@ -239,7 +251,8 @@ class Server:
             what = f"HTTP {code}, {self._excerpt(error.response.content)}"
             return _Failure(what, change, code in _PASSING or code >= 500, _wait(error.response.headers))
         try:
-            return self._reply(_loads(content)["choices"][0])
+            found = _loads(content)
+            return replace(self._reply(found["choices"][0]), **_usage(found.get("usage")))
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
             what = f"sent no chat completion but {self._excerpt(content)}"
             return _Failure(what, "base_url must lead to an OpenAI-compatible server")
@@ -300,6 +313,13 @@ def _part(part: Any) -> tuple[str, str]:
     return kind, "" if words is None else words + ""  # text, or a TypeError
 
 
+def _usage(usage: Any) -> dict[str, int]:
+    """What a server says of the tokens of an answer; 0 where it says nothing, or no number."""
+    told = usage if isinstance(usage, dict) else {}
+    named = {"read": told.get("prompt_tokens"), "written": told.get("completion_tokens")}
+    return {name: value if type(value) is int and value > 0 else 0 for name, value in named.items()}
+
+
 def _call(call: Any) -> str:
     """A tool call as JSON text; what cannot be read as one as it came, so that whoever reads calls says what is wrong.
 
@@ -347,7 +367,9 @@ def _cached(path: Path, request: dict[str, Any]) -> Reply | None:
         return None
     if "calls" not in entry and ended in ("tool_calls", "function_call"):
         return None  # of a time when calls were not kept
-    return Reply(text, thought, tuple(calls), refusal, ended) if all(isinstance(c, str) for c in calls) else None
+    told = {name: n if type(n := entry.get(name)) is int else 0 for name in ("read", "written")}
+    whole = all(isinstance(call, str) for call in calls)
+    return Reply(text, thought, tuple(calls), refusal, ended, **told) if whole else None
 
 
 # --- secrets, addresses, folders ----------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from uma_lib import views
 from uma_lib.calls import ToolCall
 from uma_lib.engines.protocol import Ask, Dialogue, Message, Tokens
 from uma_lib.environment import Limits, MemorySession, QuestionSession
@@ -84,6 +85,23 @@ class Trace:
             else f"<tool_response>\n{message['content']}\n</tool_response>"
             for message in self.messages[first:]
         )
+
+    def _repr_html_(self) -> str:
+        parts = []
+        for message in self.messages:
+            role, opened = message["role"], message["role"] not in ("system",)
+            if thought := message.get("thought"):
+                parts.append(views.block("thought", views.paragraph(thought), opened=False))
+            parts.append(views.block(role, views.paragraph(message["content"]), opened))
+        if self.diff is not None:
+            parts.append(views.block("what changed in the bank", self.diff._repr_html_()))
+        if self.core is not None:
+            parts.append(views.block("core memory afterwards", views.paragraph(self.core or "(empty)")))
+        if self.phase == "question":
+            parts.append(views.block("answer", views.paragraph("(none)" if self.answer is None else self.answer)))
+        end = "" if self.finished else ", ended by a limit"
+        told = f"{self.phase} session: {self.read} tokens read, {self.written} written, {self.seconds:.1f} s{end}"
+        return views.block(told, "".join(parts))
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; token ids and log-probabilities are left out."""

@@ -1,0 +1,568 @@
+r"""A memory over your own text, outside any benchmark: read, ask, save, go on tomorrow.
+
+    >>> agent = MemoryAgent("Qwen/Qwen3-4B-Instruct-2507")                                # doctest: +SKIP
+    >>> agent = MemoryAgent("http://localhost:8000/v1", name="qwen3-4b")                  # doctest: +SKIP
+    >>> agent.save("diary")           # from now on every chunk that is read is on disk   # doctest: +SKIP
+    >>> agent.read(Path("chat.json")) # or a text, or a list of messages                  # doctest: +SKIP
+    >>> agent.ask("Where does Ada live?").text                                            # doctest: +SKIP
+    'London'
+    >>> MemoryAgent.load("diary").read(Path("chat.json"))  # reads what is new            # doctest: +SKIP
+
+A folder holds ``history.jsonl`` (a line a chunk: its text, what it changed, the core after it; all else follows from
+it), ``bank.jsonl`` and ``core.txt`` for people to read (as of the last `read` that ended), ``agent.json`` with the
+settings, and ``index.npz`` where searches by meaning have made vectors. A process that is killed loses the chunk in
+hand at most.
+
+With the model at a server nothing here imports torch, until raw text is searched by meaning.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from tqdm import tqdm
+
+from uma_lib import views
+from uma_lib.agents.agent import Setting, Trace
+from uma_lib.agents.uma import UMA
+from uma_lib.engines.protocol import Dialogue, Engine
+from uma_lib.environment import MEMORY_SCHEMAS, Limits
+from uma_lib.files import RunError, atomic_write_json, atomic_write_text, file_error, is_address, read_json, read_text
+from uma_lib.memory import Memory
+from uma_lib.parameters import bounded, check
+from uma_lib.processes import one_writer
+from uma_lib.prompts import GENERAL, memory_session
+from uma_lib.retrieval import MiniLM
+from uma_lib.sample import Guide
+
+LEAST_CHUNK = 16  # tokens
+
+
+@dataclass(frozen=True)
+class AssistantConfig:
+    """How a memory is kept and asked."""
+
+    model: str = ""  # a folder, a .gguf file, a hub name, or a server's address up to and with /v1
+    name: str = ""  # of the model at a server
+    session_tokens: int = 4096  # budget of a session, its prompt included
+    turn_tokens: int = 1024  # budget of what is written in one turn
+    core_tokens: int = 512  # budget of the core memory
+    turns: int = 10  # of a session, at most
+    chunk_tokens: int = 0  # of a chunk, at most; 0: a third of session_tokens, or what fits
+    temperature: float = 0.0  # of sampling; 0 takes the likeliest token
+    seed: int = 0  # of sampling
+    raw_search: bool = True  # questions may search the raw text, by words and by meaning
+    # a model on this machine
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"  # of weights and arithmetic
+    device: str = ""  # such as cuda or cpu; empty: the GPU if there is one
+    # a model at a server
+    native_tools: bool = True  # send tools=; else describe them in the prompt, for servers that read no calls
+    thinking: Literal["default", "on", "off"] = "default"  # where the server's template can
+    context_tokens: int = 32_768  # that the server's model can read
+    tokenizer: str = ""  # a folder with tokenizer.json to count by; empty: by bytes, about
+    key_variable: str = ""  # environment variable that holds the API key
+    timeout: float = 120.0  # seconds without a sign of the server
+    patience: float = 600.0  # seconds to go on with a request that fails for a passing reason
+
+    def __post_init__(self) -> None:
+        least_one = (1, math.inf)
+        bounded(
+            self, session_tokens=least_one, turn_tokens=least_one, core_tokens=least_one, turns=least_one,
+            temperature=(0, 100), seed=(0, math.inf), context_tokens=least_one, chunk_tokens=(0, math.inf),
+        )  # fmt: skip
+
+    @property
+    def limits(self) -> Limits:
+        return Limits(
+            turns=self.turns, core_tokens=self.core_tokens, session_tokens=self.session_tokens,
+            turn_tokens=self.turn_tokens,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came of a question."""
+
+    text: str | None  # None: the session ended without an answer
+    trace: Trace  # the whole session: messages, tool calls and results
+    tokens: int  # read and written
+    seconds: float
+
+    def __str__(self) -> str:
+        return "(no answer)" if self.text is None else self.text
+
+    def _repr_html_(self) -> str:
+        told = f"{self.tokens} tokens, {self.seconds:.1f} s, {len(self.trace.calls)} calls"
+        return views.paragraph(self) + views.block(told, self.trace._repr_html_(), opened=False)
+
+
+def engine_of(config: AssistantConfig) -> Engine:
+    """The engine of a model's name. Whatever needs torch is imported only for a model on this machine."""
+    if not config.model:
+        raise RunError("no model is named: give a folder, a hub name, or a server's address such as http://host:8000/v1")
+    if is_address(config.model):
+        from uma_lib.engines.remote import Remote
+
+        if not config.name:
+            raise RunError(f"{config.model} is a server: give the name of its model as name")
+        return Remote(
+            config.model, config.name, native_tools=config.native_tools, context_tokens=config.context_tokens,
+            tokenizer=config.tokenizer or None, thinking={"on": True, "off": False}.get(config.thinking),
+            key_variable=config.key_variable or None, timeout=config.timeout, patience=config.patience,
+        )  # fmt: skip
+    from uma_lib.engines.policy import Policy
+
+    path = Path(config.model)
+    gguf = path.name if path.suffix == ".gguf" else None
+    return Policy.load(
+        path.parent if gguf else config.model, gguf_file=gguf, dtype=config.dtype, device=config.device or None
+    )
+
+
+class MemoryAgent:
+    """One memory over one stream of text.
+
+    model: a folder, a ``.gguf`` file, a hub name, or a server's address. engine: an engine that is there already,
+    instead. guide: what the model is told (`sample.Guide`), such as what to store and how to word answers. The other
+    settings are the fields of `AssistantConfig`.
+
+    ``memory`` is the core and the bank; ``chunks`` are the texts that were read.
+
+    Raises `RunError` of one line for a setting that cannot be.
+    """
+
+    def __init__(
+        self, model: str | Path = "", *, engine: Engine | None = None, guide: Guide = GENERAL, **settings: Any
+    ):
+        self.config = check(AssistantConfig, {"model": str(model), **settings})
+        self.guide, self.folder = guide, None
+        self.engine = engine or engine_of(self.config)
+        config = self.config
+        limits = replace(config.limits, session_tokens=min(config.session_tokens, self.engine.context_tokens))
+        encode = MiniLM() if config.raw_search else None
+        self._agent = UMA(
+            Setting(limits, guide, (config.seed,), self.engine.count, self.engine.size, encode, config.raw_search)
+        )
+        self._sources: dict[str, tuple[int, str]] = {}  # name: characters read of it, and their SHA-256
+        self._bytes = 0  # of history.jsonl, as far as this agent has written or read it
+
+    def __repr__(self) -> str:
+        where = f", in {self.folder}" if self.folder else ""
+        return f"MemoryAgent({len(self.chunks)} chunks, {self.memory!r}{where})"
+
+    def _repr_html_(self) -> str:
+        return views.paragraph(f"Memory over {len(self.chunks)} chunks") + self.memory._repr_html_()
+
+    @property
+    def memory(self) -> Memory:
+        return self._agent.memory
+
+    @property
+    def chunks(self) -> list[str]:
+        return [record["chunk"] for record in self._agent.history]
+
+    @property
+    def room(self) -> int:
+        """Tokens that a chunk may have, so that it fits beside prompt, tools, a full core memory, and some turns.
+
+        Raises `RunError` where nothing is left for one.
+        """
+        config, limits = self.config, self._agent.setting.limits
+        empty = self.engine.size(memory_session("", "", self.guide), MEMORY_SCHEMAS)
+        most = (limits.session_tokens - empty - limits.core_tokens) // 2  # as much to write and to read results
+        room = min(config.chunk_tokens or limits.session_tokens // 3, most)
+        if room < LEAST_CHUNK:
+            raise RunError(
+                f"session_tokens={limits.session_tokens} leaves no room for a chunk beside a prompt of {empty} tokens "
+                f"and core_tokens={limits.core_tokens}: raise session_tokens, or lower core_tokens"
+            )
+        return room
+
+    # reading
+
+    def read(
+        self,
+        what: str | Path | Sequence[dict[str, Any]],
+        source: str | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> list[Trace]:
+        """Read a text, a list of messages, or a file; returns the trace of every memory session.
+
+        what: a str is a text; a `Path` a file: ``.json`` and ``.jsonl`` hold messages (`messages_in`), others text.
+        Messages are dicts with ``content`` and, where known, ``role`` and ``time``. It is cut into chunks that fit, at
+        borders of messages and lines.
+
+        source: a name under which it is remembered how far this was read; a file's is its name. Read again, with more
+        at its end, only what is new is read. Where the beginning has changed, `RunError` says so.
+
+        progress: called with (chunks read, all chunks) after each; by default a bar is shown.
+
+        A session that fails leaves the memory of the chunk before it; what was read before stays read.
+        """
+        if isinstance(what, Path):
+            source = source or what.name
+            what = messages_in(what) if what.suffix in (".json", ".jsonl") else read_text(what)
+        units = [what] if isinstance(what, str) else units_of(what)
+        text = "\n".join(units)
+        with self._writing():
+            start = self._unread(text, source)
+            pieces = list(chunks_of(text, units, self.engine.count, self.room, start))
+            digest, hashed, traces = hashlib.sha256(_bytes(text[:start])), start, []
+            with tqdm(pieces, desc="read", unit="chunk", disable=True if progress else None) as bar:
+                for begin, end in bar:
+                    (trace,) = self._generate([self._agent.observe(text[begin:end])])
+                    digest.update(_bytes(text[hashed:end]))
+                    hashed = end
+                    self._keep(trace, source, end, digest.hexdigest())
+                    traces.append(trace)
+                    if progress:
+                        progress(len(traces), len(pieces))
+            if self.folder and traces:
+                self._show()
+        return traces
+
+    async def aread(self, what: str | Path | Sequence[dict[str, Any]], source: str | None = None) -> list[Trace]:
+        """`read` beside other coroutines. One memory is read into by one coroutine at a time."""
+        return await asyncio.to_thread(self.read, what, source, lambda done, all: None)
+
+    def ask(self, question: str) -> Answer:
+        """Answer from the memory, which stays as it is."""
+        began = time.monotonic()
+        (trace,) = self._generate([self._agent.answer(question)])
+        return Answer(trace.answer, trace, trace.read + trace.written, round(time.monotonic() - began, 3))
+
+    async def aask(self, question: str) -> Answer:
+        """`ask` beside other coroutines, as many at a time as you like."""
+        return await asyncio.to_thread(self.ask, question)
+
+    def _generate(self, dialogues: list[Dialogue[Trace]]) -> list[Trace]:
+        try:
+            return self.engine.generate(dialogues, temperature=self.config.temperature)
+        finally:
+            for dialogue in dialogues:
+                dialogue.close()  # one that was left half done undoes what it has changed
+
+    def _unread(self, text: str, source: str | None) -> int:
+        """Where reading goes on in a source."""
+        if source is None or source not in self._sources:
+            return 0
+        end, digest = self._sources[source]
+        if hashlib.sha256(_bytes(text[:end])).hexdigest() != digest:
+            raise RunError(f"{source}: what was read of it has changed since; read it under another name of source")
+        return end + (text[end : end + 1] == "\n")
+
+    def _keep(self, trace: Trace, source: str | None, end: int, digest: str) -> None:
+        """Note how far a source was read, and write the newest record to disk."""
+        record = self._agent.history[-1]
+        record["tokens"], record["finished"] = [trace.read, trace.written], trace.finished
+        if source is not None:
+            record |= {"source": source, "end": end, "digest": digest}
+            self._sources[source] = end, digest
+        if self.folder is None:
+            return
+        path, line = self.folder / "history.jsonl", _line(record)
+        try:
+            with open(path, "ab", buffering=0) as file:
+                if file.seek(0, os.SEEK_END) != self._bytes:
+                    raise RunError(f"{path} was changed by somebody else meanwhile: load the folder again and go on")
+                try:
+                    file.write(line)
+                    os.fsync(file.fileno())
+                except OSError:
+                    file.truncate(self._bytes)  # a disk that fills up within a line must not spoil the file
+                    raise
+        except OSError as error:
+            self._forget(record)
+            raise file_error(error, path, "write") from error
+        except RunError:
+            self._forget(record)
+            raise
+        self._bytes += len(line)
+
+    def _forget(self, record: dict) -> None:
+        """The chunk in hand could not be written: be as before it."""
+        agent = self._agent
+        agent.history.pop()
+        bank = agent.memory.bank
+        bank.revert(bank.version - len(record["changes"]))
+        agent.memory.core.restore(agent.history[-1]["core"] if agent.history else "")
+        self._sources = {}
+        for earlier in agent.history:
+            self._note(earlier)
+        if agent.index is not None:
+            agent.index = type(agent.index)(agent.setting.encode)
+            for earlier in agent.history:
+                agent.index.add_chunk(earlier["chunk"])
+
+    def _note(self, record: dict) -> None:
+        if "source" in record:
+            self._sources[record["source"]] = int(record["end"]), record["digest"]
+
+    # folders
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        with one_writer(self.folder) if self.folder else nullcontext():
+            if self.folder and (self.folder / "history.jsonl").stat().st_size > self._bytes:
+                self._drop_torn_line()
+            yield
+
+    def _drop_torn_line(self) -> None:
+        """A process that was killed while it wrote may have left part of a line, which is none of the history."""
+        path = self.folder / "history.jsonl"
+        with open(path, "rb+") as file:
+            file.seek(self._bytes)
+            if b"\n" in file.read():
+                raise RunError(f"{path} was changed by somebody else meanwhile: load the folder again and go on")
+            file.truncate(self._bytes)
+
+    def save(self, folder: str | Path) -> None:
+        """Write everything into a folder; from now on every chunk that is read is written there at once.
+
+        Raises `RunError` for a folder that holds another memory, and for files that cannot be written.
+        """
+        folder = Path(folder)
+        path = folder / "history.jsonl"
+        if path.exists() and (self.folder is None or folder.resolve() != self.folder.resolve()):
+            raise RunError(f"{folder} holds a memory already: MemoryAgent.load it, or choose another folder")
+        with one_writer(folder):
+            if self.folder is None or folder.resolve() != self.folder.resolve():
+                lines = b"".join(map(_line, self._agent.history))
+                atomic_write_text(path, lines.decode())
+                self._bytes = len(lines)
+            self.folder = folder
+            atomic_write_json(folder / "agent.json", {"config": asdict(self.config), "guide": asdict(self.guide)})
+            self._show()
+            if self._agent.index is not None:
+                self._agent.index.save(folder / "index.npz")
+
+    def _show(self) -> None:
+        """Bank and core as files that people read."""
+        self.memory.bank.save(self.folder / "bank.jsonl")
+        atomic_write_text(self.folder / "core.txt", self.memory.core.text)
+
+    @classmethod
+    def load(cls, folder: str | Path, *, engine: Engine | None = None, **settings: Any) -> MemoryAgent:
+        """The memory of a folder; ``settings`` override those that it was saved with.
+
+        Raises `RunError` naming file and line for what is missing or damaged.
+        """
+        folder = Path(folder)
+        held = read_json(folder / "agent.json")
+        try:
+            known = {field.name for field in fields(AssistantConfig)}
+            values = {name: value for name, value in held["config"].items() if name in known}
+            guide = Guide(**held["guide"])
+        except (LookupError, TypeError, AttributeError) as error:
+            raise RunError(f"{folder / 'agent.json'}: not the settings of a memory; restore the file") from error
+        agent = cls(engine=engine, guide=guide, **values | settings)
+        agent._recall(folder)
+        return agent
+
+    def _recall(self, folder: Path) -> None:
+        path = folder / "history.jsonl"
+        # in bytes: a line that was cut may end within a character
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise file_error(error, path, "read") from error
+        whole = data[: data.rfind(b"\n") + 1]
+        for number, line in enumerate(whole.splitlines(), start=1):
+            try:
+                record = json.loads(line)
+                self._agent.recall(record)
+                self._note(record)
+            except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+                raise RunError(f"{path}:{number}: not a record of a chunk ({error}); restore the file") from error
+        self.folder, self._bytes = folder, len(whole)
+        if self._agent.index is not None:
+            self._agent.index.load(folder / "index.npz")
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _line(record: dict) -> bytes:
+    # lines end at \n alone: JSON escapes those within texts
+    return (json.dumps(record, ensure_ascii=False) + "\n").encode("utf-8", "replace")
+
+
+# --- texts --------------------------------------------------------------------------------------------------------
+
+
+def units_of(messages: Sequence[dict[str, Any]]) -> list[str]:
+    """Messages as texts, with time and speaker.
+
+    >>> units_of([{"role": "user", "content": "Hi!", "time": "2024-05-01"}, {"content": "Noted."}])
+    ['[2024-05-01] user: Hi!', 'Noted.']
+    """
+    units = []
+    for number, message in enumerate(messages, start=1):
+        content = message.get("content") if isinstance(message, dict) else None
+        if isinstance(content, list):  # parts, as chat completions have them
+            content = "\n".join(part["text"] for part in content if isinstance(part, dict) and part.get("text"))
+        if not isinstance(content, str):
+            raise RunError(f"message {number} has no text: give dicts with content, and role and time where known")
+        when, who = message.get("time"), message.get("role")
+        units.append((f"[{when}] " if when else "") + (f"{who}: " if who else "") + content)
+    return units
+
+
+def messages_in(path: Path) -> list[dict[str, Any]]:
+    """The messages of a chat export.
+
+    ``.jsonl``: one message a line. ``.json``: a list of messages, a dict with ``messages``, a list of such dicts, or
+    conversations as ChatGPT exports them (``mapping``). Other names that are read: ``text`` for content, ``from`` and
+    ``author`` for role, ``date``, ``timestamp`` and ``create_time`` for time. Raises `RunError` for other shapes.
+    """
+    path = Path(path)
+    if path.suffix == ".jsonl":
+        found = []
+        for number, line in enumerate(read_text(path).split("\n"), start=1):
+            if line.strip():
+                try:
+                    found.append(json.loads(line))
+                except (ValueError, RecursionError) as error:
+                    raise RunError(f"{path}:{number}: not a line of JSON ({error})") from error
+    else:
+        found = read_json(path)
+    try:
+        return list(_messages(found))
+    except (KeyError, TypeError, AttributeError, ValueError, OSError, OverflowError, RecursionError) as error:
+        raise RunError(
+            f'{path}: no chat export that is known; write a list of {{"role": ..., "content": ..., "time": ...}}'
+        ) from error
+
+
+def _messages(found: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(found, dict) and "mapping" in found:
+        yield from _of_tree(found)
+    elif isinstance(found, dict) and isinstance(found.get("messages"), list):
+        yield from _messages(found["messages"])
+    elif isinstance(found, list):
+        for one in found:
+            if isinstance(one, dict) and ("content" in one or "text" in one):
+                yield _message(one)
+            else:
+                yield from _messages(one)
+    else:
+        raise ValueError("no messages")
+
+
+def _message(one: dict[str, Any]) -> dict[str, Any]:
+    def first(*names: str) -> Any:
+        return next((one[name] for name in names if one.get(name) is not None), None)
+
+    author = first("role", "from", "author")
+    role = author.get("role") if isinstance(author, dict) else author
+    content, when = first("content", "text"), first("time", "date", "timestamp", "create_time")
+    if isinstance(content, dict):  # of ChatGPT: parts, of which some are pictures
+        content = "\n".join(part for part in content.get("parts", []) if isinstance(part, str))
+    if isinstance(when, int | float):
+        when = time.strftime("%Y-%m-%d %H:%M", time.gmtime(when))
+    return {"content": content, "role": role, "time": when}
+
+
+def _of_tree(conversation: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The branch of a conversation that was shown last, from its first message on."""
+    mapping, place, branch = conversation["mapping"], conversation.get("current_node"), []
+    seen: set[str] = set()
+    if place is None:
+        place = next(name for name in reversed(mapping) if not mapping[name].get("children"))
+    while place is not None and place not in seen:
+        seen.add(place)
+        branch.append(mapping[place])
+        place = mapping[place].get("parent")
+    for node in reversed(branch):
+        message = node.get("message")
+        if message and message.get("content"):
+            made = _message(message)
+            if made["content"] and made["role"] != "system":
+                yield made
+
+
+def chunks_of(
+    text: str, units: Sequence[str], count: Callable[[str], int], limit: int, start: int = 0
+) -> Iterator[tuple[int, int]]:
+    """Cut ``text[start:]``, the units joined by line ends, into spans of at most ``limit`` tokens that are not blank.
+
+    It is cut between units; within a unit that is too long between its lines, within such a line at blanks, and
+    anywhere within such a word.
+
+    >>> text = "one two\nthree four five\nsix"
+    >>> [text[a:b] for a, b in chunks_of(text, text.split("\n"), lambda text: len(text.split()), 3)]
+    ['one two', 'three four five', 'six']
+    """
+    begin = end = start
+    tokens = 0  # of text[begin:end], about: a part and its line end may be more together than apart
+    for first, last, alone in _parts(text, units, count, limit, start):
+        more = count(text[end if end > begin else first : last]) + 1  # with blank lines in between
+        if end > begin and (alone or tokens + more > limit):
+            if text[begin:end].strip():
+                yield begin, end
+            begin, tokens, more = first, 0, count(text[first:last]) + 1
+        elif end == begin:
+            begin = first
+        end, tokens = last, tokens + more
+        if alone:
+            if text[begin:end].strip():
+                yield begin, end
+            begin, tokens = end, 0
+    if text[begin:end].strip():
+        yield begin, end
+
+
+def _parts(
+    text: str, units: Sequence[str], count: Callable[[str], int], limit: int, start: int
+) -> Iterator[tuple[int, int, bool]]:
+    """Spans that are not cut further, and whether one stands alone, since it is a part of what did not fit."""
+    at = 0
+    for unit in units:
+        first, last = max(at, start), at + len(unit)
+        at = last + 1
+        if first >= last:
+            continue
+        if count(text[first:last]) + 1 <= limit:
+            yield first, last, False
+            continue
+        for line in _lines(text, first, last):
+            if count(text[line[0] : line[1]]) + 1 <= limit:
+                yield *line, False
+            else:
+                yield from ((a, b, True) for a, b in _words(text, *line, count, limit))
+
+
+def _lines(text: str, first: int, last: int) -> Iterator[tuple[int, int]]:
+    while first < last:
+        end = text.find("\n", first, last)
+        end = last if end < 0 else end
+        if end > first:
+            yield first, end
+        first = end + 1
+
+
+def _words(
+    text: str, first: int, last: int, count: Callable[[str], int], limit: int
+) -> Iterator[tuple[int, int]]:
+    """Cut a line that is too long: the most that fits, by halving, then back to a blank."""
+    while first < last:
+        low, high = 1, min(last - first, 16 * limit)  # a token seldom has more characters
+        while low < high:
+            middle = (low + high + 1) // 2
+            low, high = (middle, high) if count(text[first : first + middle]) + 1 <= limit else (low, middle - 1)
+        end = first + low
+        if end < last and (blank := text.rfind(" ", first + 1, end + 1)) > 0:
+            end = blank
+        yield first, end
+        first = end + (text[end : end + 1] == " ")
