@@ -495,7 +495,7 @@ def _of_tree(conversation: dict[str, Any]) -> Iterator[dict[str, Any]]:
 def chunks_of(
     text: str, units: Sequence[str], count: Callable[[str], int], limit: int, start: int = 0
 ) -> Iterator[tuple[int, int]]:
-    """Cut ``text[start:]``, the units joined by line ends, into spans of at most ``limit`` tokens that are not blank.
+    r"""Cut ``text[start:]``, the units joined by line ends, into spans of at most ``limit`` tokens that are not blank.
 
     It is cut between units; within a unit that is too long between its lines, within such a line at blanks, and
     anywhere within such a word.
