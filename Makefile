@@ -1,10 +1,10 @@
-# Every target makes the environment first if it is not there, or if requirements.lock has changed since.
+# Every target makes the environment first if it is not there, or if what it is made from has changed since.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
-STAMP := $(VENV)/requirements.lock
+STAMP := $(VENV)/made-from
 # the kernel called python3 must be this environment's, whatever kernels the user has installed
 export JUPYTER_PREFER_ENV_PATH := 1
 
@@ -20,9 +20,9 @@ help:
 	@echo "make figures     draw the figures again from the committed results"
 	@echo "make lab         open the notebooks in JupyterLab"
 
-# The stamp is a copy of the lock, written last: an interrupted installation starts anew.
+# The stamp is a copy of the lock and of pyproject.toml, written last: an interrupted installation starts anew.
 env:
-	@cmp -s requirements.lock $(STAMP) || $(MAKE) --no-print-directory $(VENV)
+	@cat requirements.lock pyproject.toml | cmp -s - $(STAMP) || $(MAKE) --no-print-directory $(VENV)
 
 .PHONY: $(VENV)
 $(VENV):
@@ -32,7 +32,7 @@ $(VENV):
 	$(PIP) -r requirements.lock
 	$(PIP) --no-deps $(shell sed -n 's/^# no-deps //p' requirements.lock)
 	$(PIP) --no-deps --no-build-isolation -e .
-	cp requirements.lock $(STAMP)
+	cat requirements.lock pyproject.toml > $(STAMP)
 
 # One pytest run over tests and notebooks, so that its closing line counts both.
 test: env

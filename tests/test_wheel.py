@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 
+from tests.memory_server import MemoryServer
 from uma_lib.paths import REPO
 
 LOOK = """
@@ -40,10 +41,16 @@ def test_an_installed_package_works_from_any_directory(tmp_path):
     shutil.rmtree(source)
     shipped = {path for path in site.rglob("*") if "__pycache__" not in path.parts}
     python("-c", LOOK)
-    python("-m", "uma_lib.ledger", "verify", "ledger-qa/small/test/2")
-    said = python("-m", "uma_lib", "train", *(word for value in TRAIN for word in ("--set", value)))
+    uma = str(site / "bin" / "uma")
+    assert "read texts and chats into a memory" in python(uma, "--help")
+    python(uma, "ledger", "verify", "ledger-qa/small/test/2")
+    with MemoryServer(True).run() as (url, _):
+        (elsewhere / "note.txt").write_text("Ann likes tea.")
+        python(uma, "read", "memory", "note.txt", "--model", url, "--name", "m")
+        assert python(uma, "ask", "memory", "What does Ann like?") == "tea\n"
+    said = python(uma, "train", *(word for value in TRAIN for word in ("--set", value)))
     assert "the model is in runs/train/model" in said and (elsewhere / "runs/train/model/model.safetensors").exists()
-    python("-m", "uma_lib", "figures")
+    python("-m", "uma_lib", "figures")  # the same program
     drawn = {path.name for path in (REPO / "figures").glob("*.png")}
     assert {path.name for path in (elsewhere / "figures").iterdir()} >= drawn
     assert {path for path in site.rglob("*") if "__pycache__" not in path.parts} == shipped  # nothing is written there

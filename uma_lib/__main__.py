@@ -1,9 +1,14 @@
-"""The project's command line: ``python -m uma_lib COMMAND``; ``-h`` after any command lists its parameters.
+"""The project's command line: ``uma COMMAND`` or ``python -m uma_lib COMMAND``; ``-h`` after any lists all it takes.
 
+A memory over your own text:
+read      read texts and chats into a memory          ask       answer questions from it
+show      show what it holds
+
+The experiment:
 base      make the shipped base model again           train     one reinforcement-learning run
 evaluate  agents by horizon                           revisions agents by the rate of revisions, and why they fail
 analyse   habits of a policy before and after RL      pipeline  notebooks 01-05 with a parameter file
-figures   draw the figures from committed results
+figures   draw the figures from committed results     ledger    Ledger-QA: make, rewrite, verify, describe, lock, card
 """
 
 from __future__ import annotations
@@ -45,12 +50,20 @@ CONFIGURED = {  # commands with parameters: their dataclass, where their runs go
 }
 
 
+ASSISTANT = {  # commands on a memory of one's own text
+    "read": "read files into a memory, which is made if it is not there",
+    "ask": "answer questions from a memory",
+    "show": "show what a memory holds",
+}
+
+
 # --- parameters ---------------------------------------------------------------------------------------------------
 
 
 def configuration(command: str) -> type:
     """The dataclass of a command's parameters. It is imported only here, since most modules import torch."""
-    module, _, name = CONFIGURED[command][0].rpartition(".")
+    place = "uma_lib.assistant.AssistantConfig" if command in ASSISTANT else CONFIGURED[command][0]
+    module, _, name = place.rpartition(".")
     return getattr(importlib.import_module(module), name)
 
 
@@ -122,8 +135,60 @@ def settings(arguments: argparse.Namespace) -> dict[str, Any]:
 # --- commands -----------------------------------------------------------------------------------------------------
 
 
+def assist(arguments: argparse.Namespace) -> None:
+    """`read`, `ask` and `show`: what is said comes to standard output, a line an answer where it can."""
+    from uma_lib.assistant import MemoryAgent
+
+    folder, values = arguments.folder, {} if arguments.command == "show" else settings(arguments)
+    if arguments.command == "show":
+        show(folder, arguments.history)
+        return
+    shortcuts = {"model": arguments.model, "name": arguments.name}
+    values |= {name: value for name, value in shortcuts.items() if value is not None}
+    there = (folder / "agent.json").exists()
+    if arguments.command == "read":
+        for path in arguments.files:
+            if str(path) != "-" and not path.is_file():
+                raise RunError(f"{path}: no such file; nothing was read")
+        agent = MemoryAgent.load(folder, **values) if there else MemoryAgent(**values)
+        if not there:
+            agent.save(folder)
+        for path in arguments.files:
+            text = sys.stdin.read() if str(path) == "-" else path
+            traces = agent.read(text, arguments.source)
+            print(f"{path}: {len(traces)} chunks read; {len(agent.memory.bank)} entries in the bank")
+        agent.save(folder)
+        return
+    agent = MemoryAgent.load(folder, **values)
+    for question in arguments.questions:
+        answer = agent.ask(question)
+        if arguments.trace:
+            print(answer.trace.said, end="\n\n")
+        print(answer)
+
+
+def show(folder: Path, history: bool) -> None:
+    """Print the core and the bank of a memory, or what each chunk has changed. Needs no model."""
+    from uma_lib.assistant import records_of
+    from uma_lib.memory import MemoryBank
+
+    bank, records, core = MemoryBank(), records_of(folder)[0], ""
+    for number, record in enumerate(records, start=1):
+        version = bank.version
+        bank.replay(record["changes"])
+        core = record["core"]
+        if history:
+            where = f" of {record['source']}" if "source" in record else ""
+            print(f"--- chunk {number}{where}\n{record['chunk']}\n{bank.diff(version, bank.version)}\ncore: {core}\n")
+    if not history:
+        print(f"{len(records)} chunks read\ncore: {core or '(empty)'}\n{bank.list().text}")
+
+
 def run(arguments: argparse.Namespace) -> None:
     """Carry out one command and say what came out; the modules that import torch are loaded only when needed."""
+    if arguments.command in ASSISTANT:
+        assist(arguments)
+        return
     out, command = arguments.out, arguments.command
     config = check(configuration(command), settings(arguments)) if command in CONFIGURED else None
     if command == "base":
@@ -209,7 +274,7 @@ def _list(values: typing.Iterable[Any]) -> str:
 
 
 def _command(name: str, *pairs: str) -> str:
-    return " ".join(["python -m uma_lib", name, *(f"--set {shlex.quote(pair)}" for pair in pairs)])
+    return " ".join(["uma", name, *(f"--set {shlex.quote(pair)}" for pair in pairs)])
 
 
 def _together(arguments: argparse.Namespace, work) -> None:
@@ -236,8 +301,32 @@ def positive(text: str) -> int:
 
 def parser() -> argparse.ArgumentParser:
     raw = argparse.RawDescriptionHelpFormatter
-    main = argparse.ArgumentParser("uma_lib", description=__doc__, formatter_class=raw)
-    commands = main.add_subparsers(dest="command", required=True)
+    main = argparse.ArgumentParser("uma", description=__doc__, formatter_class=raw)
+    commands = main.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, title in ASSISTANT.items():
+        command = commands.add_parser(name, description=title, formatter_class=raw, add_help=name == "show")
+        command.add_argument("folder", type=Path, metavar="FOLDER", help="of the memory")
+        if name == "show":
+            command.add_argument("--history", action="store_true", help="every chunk with what it has changed")
+            continue
+        command.add_argument(
+            "-h", "--help", action=_Help, nargs=0, const=name, help="this list of options and all parameters"
+        )
+        if name == "read":
+            command.add_argument("files", type=Path, nargs="+", metavar="FILE",
+                                 help="texts, or chats as .json or .jsonl; - is standard input")  # fmt: skip
+            command.add_argument("--source", metavar="NAME",
+                                 help="what was read under this name is skipped; a file's name by default")  # fmt: skip
+        else:
+            command.add_argument("questions", nargs="+", metavar="QUESTION")
+            command.add_argument("--trace", action="store_true", help="show turns and tool results; off by default")
+        command.add_argument("--model", help="a folder, a .gguf file, a hub name or a server's address; "
+                             "by default the one that the memory was made with")  # fmt: skip
+        command.add_argument("--name", help="of the model at a server; by default as the memory was made")
+        command.add_argument("--parameters", type=Path, metavar="FILE", help="YAML file of parameters; none by default")
+        command.add_argument("--set", action="append", default=[], metavar="NAME=VALUE",
+                             help="one parameter, as often as needed; it overrides the file")  # fmt: skip
+    commands.add_parser("ledger", add_help=False, description="Ledger-QA: python -m uma_lib.ledger")
     for name, (_, default, title) in CONFIGURED.items():
         command = commands.add_parser(name, description=title, formatter_class=raw, add_help=False)
         command.add_argument(
@@ -264,12 +353,19 @@ def parser() -> argparse.ArgumentParser:
 
 def kept(arguments: argparse.Namespace) -> str:
     """What an interrupted command leaves, and how to go on."""
+    if arguments.command in ASSISTANT:
+        return f"every chunk that was read whole is kept in {arguments.folder}; run the same command again to go on"
     if arguments.command in ("analyse", "figures"):
         return f"files that are done are in {arguments.out}; run the same command again for all of them"
     return f"what is done so far is kept in {arguments.out}; run the same command again to go on"
 
 
 def main() -> None:
+    if sys.argv[1:2] == ["ledger"]:
+        from uma_lib.ledger.__main__ import main as ledger
+
+        del sys.argv[1]
+        return ledger()
     arguments = parser().parse_args()
     carry_out("uma_lib", lambda: run(arguments), lambda: kept(arguments))
 

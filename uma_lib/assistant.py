@@ -371,22 +371,37 @@ class MemoryAgent:
 
     def _recall(self, folder: Path) -> None:
         path = folder / "history.jsonl"
-        # in bytes: a line that was cut may end within a character
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise file_error(error, path, "read") from error
-        whole = data[: data.rfind(b"\n") + 1]
-        for number, line in enumerate(whole.splitlines(), start=1):
+        records, self._bytes = records_of(folder)
+        for number, record in enumerate(records, start=1):
             try:
-                record = json.loads(line)
                 self._agent.recall(record)
                 self._note(record)
             except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
                 raise RunError(f"{path}:{number}: not a record of a chunk ({error}); restore the file") from error
-        self.folder, self._bytes = folder, len(whole)
+        self.folder = folder
         if self._agent.index is not None:
             self._agent.index.load(folder / "index.npz")
+
+
+def records_of(folder: Path) -> tuple[list[dict], int]:
+    """The records of a memory's history, and their bytes in its file; a last line that was cut by a kill is none.
+
+    Raises `RunError` naming file and line.
+    """
+    path = Path(folder) / "history.jsonl"
+    try:
+        data = path.read_bytes()  # a line that was cut may end within a character
+    except OSError as error:
+        raise file_error(error, path, "read") from error
+    whole, records = data[: data.rfind(b"\n") + 1], []
+    for number, line in enumerate(whole.splitlines(), start=1):
+        try:
+            records.append(json.loads(line))
+            if not {"chunk", "core", "changes"} <= records[-1].keys():
+                raise ValueError("it needs chunk, core and changes")
+        except (ValueError, AttributeError, RecursionError) as error:
+            raise RunError(f"{path}:{number}: not a record of a chunk ({error}); restore the file") from error
+    return records, len(whole)
 
 
 def _bytes(text: str) -> bytes:
@@ -501,7 +516,7 @@ def chunks_of(
     anywhere within such a word.
 
     >>> text = "one two\nthree four five\nsix"
-    >>> [text[a:b] for a, b in chunks_of(text, text.split("\n"), lambda text: len(text.split()), 3)]
+    >>> [text[a:b] for a, b in chunks_of(text, text.split("\n"), lambda text: len(text.split()), 4)]
     ['one two', 'three four five', 'six']
     """
     begin = end = start
