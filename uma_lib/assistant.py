@@ -65,9 +65,9 @@ class AssistantConfig:
     # a model on this machine
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"  # of weights and arithmetic
     device: str = ""  # such as cuda or cpu; empty: the GPU if there is one
+    thinking: Literal["default", "on", "off"] = "default"  # where the model's template can
     # a model at a server
     native_tools: bool = True  # send tools=; else describe them in the prompt, for servers that read no calls
-    thinking: Literal["default", "on", "off"] = "default"  # where the server's template can
     context_tokens: int = 32_768  # that the server's model can read
     tokenizer: str = ""  # a folder with tokenizer.json to count by; empty: by bytes, about
     key_variable: str = ""  # environment variable that holds the API key
@@ -125,8 +125,9 @@ def engine_of(config: AssistantConfig) -> Engine:
     path = Path(config.model)
     gguf = path.name if path.suffix == ".gguf" else None
     return Policy.load(
-        path.parent if gguf else config.model, gguf_file=gguf, dtype=config.dtype, device=config.device or None
-    )
+        path.parent if gguf else config.model, gguf_file=gguf, dtype=config.dtype, device=config.device or None,
+        template=None if config.thinking == "default" else {"enable_thinking": config.thinking == "on"},
+    )  # fmt: skip
 
 
 class MemoryAgent:

@@ -1,8 +1,9 @@
 """A model's chat template, seen as token ids that are only ever appended to."""
 
+import json
 import math
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jinja2
 from transformers import PreTrainedTokenizerBase
@@ -12,6 +13,7 @@ from uma_lib.engines import load as models
 from uma_lib.engines.local import Read, Rollout
 from uma_lib.engines.protocol import Dialogue, Tokens, Turn, no_room
 from uma_lib.files import RunError
+from uma_lib.tools import parse_calls, split_thought
 
 T = TypeVar("T")
 
@@ -24,11 +26,15 @@ class ChatFormat:
     broken up with a space, so that no text can close a turn; tags that a tokenizer knows but does not call
     special, such as <tool_call>, pass.
 
-    Raises `RunError` if the template cannot render tool results or ends turns with ordinary text.
+    options: what the template itself can be told, such as ``{"enable_thinking": False}``. Where it opens a thought at
+    the end of the prompt, ``opened`` is the tag that turns begin with, unseen by the model that goes on.
+
+    Raises `RunError` if the template cannot render tool results, ends turns with ordinary text, or asks for calls in a
+    form that `tools.parse_calls` does not read.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase):
-        self.tokenizer = tokenizer
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, options: dict[str, Any] | None = None):
+        self.tokenizer, self.options = tokenizer, dict(options or {})
         self._special = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
         if tokenizer.chat_template is None:
             raise RunError(f"the tokenizer of {tokenizer.name_or_path!r} has no chat template: use an instruct model")
@@ -50,6 +56,10 @@ class ChatFormat:
         asked = [{"role": "system", "content": "@@system@@"}, {"role": "user", "content": "@@user@@"}]
         # SmolLM2 and others have a template that drops tools: the prompt then describes them
         self._renders_tools = "@@tool@@" in self._render(asked, [probe])
+        end_of_prompt = self._render(asked, None).rpartition("@@user@@")[2]
+        self.opened = "" if "@@said@@" in split_thought(end_of_prompt + "@@said@@")[1] else "<think>\n"
+        if self._renders_tools:
+            self._check_calls()
 
     def open(self, messages: list[dict[str, str]], tools: list[dict] | None) -> list[int]:
         """Ids of a new session: the messages and tool schemas, up to where the assistant begins to write."""
@@ -83,10 +93,10 @@ class ChatFormat:
                 text = text.replace(token, f"{token[0]} {token[1:]}")
         return text
 
-    def _render(self, messages: list[dict[str, str]], tools: list[dict] | None) -> str:
+    def _render(self, messages: list[dict[str, Any]], tools: list[dict] | None, prompt: bool = True) -> str:
         try:
             return self.tokenizer.apply_chat_template(
-                messages, tools=tools or None, tokenize=False, add_generation_prompt=True
+                messages, tools=tools or None, tokenize=False, add_generation_prompt=prompt, **self.options
             )
         # whatever is wrong in a template's own code
         except (jinja2.TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError,
@@ -94,6 +104,32 @@ class ChatFormat:
             roles = ", ".join(message["role"] for message in messages)
             said = models.one_line(error)
             raise RunError(f"the chat template refuses a conversation of {roles}: {said}") from error
+
+    def _check_calls(self) -> None:
+        """Refuse a template that shows calls to the model in a form that it would be answered in and nobody reads."""
+        said = {"key": "2024-05-01 Dining", "value": "12.50"}
+        tool = {"name": "add", "description": "Add.", "parameters": {
+            "type": "object", "properties": {name: {"type": "string"} for name in said}, "required": [*said],
+        }}  # fmt: skip
+        schemas, opening = [{"type": "function", "function": tool}], [{"role": "user", "content": "@@user@@"}]
+        for arguments in (said, json.dumps(said)):  # templates want the one or the other
+            call = {"id": "call00001", "type": "function", "function": {"name": "add", "arguments": arguments}}
+            turn = {"role": "assistant", "content": "", "tool_calls": [call]}
+            try:
+                text = self._render([*opening, turn], schemas, prompt=False).rpartition("@@user@@")[2]
+            except RunError:
+                continue
+            if said["value"] not in text:  # it shows no calls, so the model knows none of its own form
+                return
+            for token in self._special:  # as a turn is decoded: without its end token, with all other tags
+                text = text.replace(token, "") if token == self.tokenizer.convert_ids_to_tokens(self.end_id) else text
+            found = [(call.name, call.arguments) for call in parse_calls(text, {"add"})[1]]
+            if ("add", said) in found:
+                return
+            written = " ".join(text.split())[-120:]
+            raise RunError(
+                f"the chat template writes calls in a form that is not read ({written!r}): use another model"
+            )
 
     def _after_turn(self, results: list[str]) -> str:
         messages = [{"role": "user", "content": "@@user@@"}, {"role": "assistant", "content": "@@turn@@"}]
@@ -129,4 +165,4 @@ def as_tokens(dialogue: Dialogue[T], chat: ChatFormat) -> Rollout[T]:
         sampled = yield Read(new, ask.fresh, int(room), ask.seed)
         tokens.wrote(sampled.ids, sampled.logprobs)
         stopped, written = sampled.stopped, tokens.written
-        turn = Turn(chat.decode(sampled.ids), stopped, tokens, len(tokens.ids) - written, written)
+        turn = Turn(chat.opened + chat.decode(sampled.ids), stopped, tokens, len(tokens.ids) - written, written)

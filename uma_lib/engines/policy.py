@@ -7,7 +7,7 @@ knows nothing about memory, questions or rewards.
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from transformers import PreTrainedTokenizerBase
@@ -35,6 +35,7 @@ class Policy:
         tokenizer: PreTrainedTokenizerBase,
         context_tokens: int | None = None,
         slots: int = 64,
+        template: dict[str, Any] | None = None,
     ):
         config = model.config.get_text_config()
         kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
@@ -42,7 +43,7 @@ class Policy:
             raise RunError(f"layers of kind {sorted(kinds)} are not supported: use a model with full attention")
         self.model = model
         self.tokenizer = tokenizer
-        self.chat = ChatFormat(tokenizer)
+        self.chat = ChatFormat(tokenizer, template)
         context = context_tokens or getattr(config, "max_position_embeddings", None)
         if not isinstance(context, int) or context < 1:
             raise RunError(f"max_position_embeddings is {context} in the model's configuration: give context_tokens")
@@ -60,18 +61,20 @@ class Policy:
         context_tokens: int | None = None,
         trainable: bool = False,
         slots: int = 64,
+        template: dict[str, Any] | None = None,
     ) -> "Policy":
         """Load a model folder, or a model of the hub by its name ("Qwen/Qwen3-4B-Instruct-2507").
 
         `gguf_file` names a GGUF file in the folder (needs the `gguf` package); `device` defaults to the GPU
         if there is one. An adapter's folder is loaded with its base; `trainable` lets the adapter be trained on.
+        `template`: options of the chat template, such as ``{"enable_thinking": False}``.
         Raises `RunError` with one line for a missing or damaged model. No pickle and no code of a model is loaded.
         """
         model, tokenizer = models.load(path_or_name, dtype, gguf_file, trainable)
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         if device == "cpu" and model.num_parameters() < 2e7:
             torch.set_num_threads(1)  # more threads wait for each other longer than they compute
-        return cls(model.to(device).eval(), tokenizer, context_tokens, slots)
+        return cls(model.to(device).eval(), tokenizer, context_tokens, slots, template)
 
     def generate(self, dialogues: Iterable[Dialogue[T]], *, temperature: float, progress: Progress = None) -> list[T]:
         """Drive dialogues in messages to their end; see `protocol.Engine` and `sample`."""
