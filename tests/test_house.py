@@ -27,6 +27,7 @@ ORDER = """
     sample prompts ledger.language ledger.state ledger.questions ledger.streams ledger ledger.files ledger.authors
     ledger.testsets ledger.card ledger.schema ledger.dataset ledger.rewrite ledger.__main__
     terms retrieval environment engines.protocol engines.remote engines.load engines.local engines.chat engines.policy
+    engines.vllm
     agents.agent agents.uma agents.readers agents.all assistant rollout credit distributed resume training
     nano.script nano.agents nano.demonstrations nano.habits nano.base evaluation revisions
     report.results report.figures pipeline __main__ command

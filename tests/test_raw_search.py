@@ -121,7 +121,7 @@ def test_training_searches_when_it_is_told_to(tiny_policy, encodings, monkeypatc
             played += [p for context in arguments[1] for t in context.trajectories for p in t.answers]
 
         monkeypatch.setattr(training, "roll_out", keep)
-        trainer.policy = Scripted("embedding")
+        trainer.engine = trainer.policy = Scripted("embedding")
         trainer.evaluate()
         assert played
         assert {trace.calls[0][1].ok for trace in played} == {wanted}

@@ -34,8 +34,9 @@ from uma_lib.agents.agent import Kind
 from uma_lib.agents.uma import UMA
 from uma_lib.credit import Credit, CreditOptions, Weighted, one_group, stratified
 from uma_lib.distributed import accelerator, sum_gradients, writer
-from uma_lib.engines.load import adapter_config, folder_of, new_adapter
+from uma_lib.engines.load import adapter_config, base_of, folder_of, merged_weights, new_adapter
 from uma_lib.engines.policy import Policy, token_logprobs
+from uma_lib.engines.protocol import Engine
 from uma_lib.environment import Limits
 from uma_lib.files import RunError, is_address
 from uma_lib.ledger import MOST_SESSIONS, SIZES
@@ -71,6 +72,8 @@ class TrainingConfig:
     questions: int = 6  # M at most, the same for all N trajectories
     temperature: float = 1.0  # of sampling, in evaluation too
     slots: int = 64  # sessions decoded together
+    engine: Literal["local", "vllm"] = "local"  # that plays the sessions; vllm is an extra, for GPUs
+    vllm_memory: float = 0.4  # share of the GPU's memory that vllm takes
     session_tokens: int = 1024  # budget of a session, its prompt included
     turn_tokens: int = 768  # budget of what is written in one turn
     core_tokens: int = 128  # budget of the core memory
@@ -105,7 +108,7 @@ class TrainingConfig:
             trajectories=(2, math.inf),  # a group of one has no advantage
             late_from=(0, 1), decay=(0, 1), adam_beta2=(0, 0.999999), tool_weight=(0, math.inf),
             std_floor=(0, math.inf), beta=(0, math.inf), clip=(1e-6, math.inf), max_grad_norm=(1e-9, math.inf),
-            temperature=(1e-3, 100), lr=(1e-12, math.inf),
+            temperature=(1e-3, 100), lr=(1e-12, math.inf), vllm_memory=(0.01, 0.99),
         )  # fmt: skip
         if not self.lengths or not self.late_lengths:
             raise ValueError("lengths and late_lengths need at least one number of sessions")
@@ -243,8 +246,17 @@ class Trainer:
             self.reference = Policy.load(config.base, dtype=config.dtype, device=device).model
         self.params = [p for p in self.policy.model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(self.params, config.lr, (0.9, config.adam_beta2), weight_decay=0.0)
+        self.engine: Engine = self.policy
+        if config.engine == "vllm":
+            from uma_lib.engines.vllm import VLLM
+
+            self.engine = VLLM(
+                config.base if not adapter else base_of(folder_of(config.base), adapter), dtype=config.dtype,
+                context_tokens=config.session_tokens, memory=config.vllm_memory,
+            )  # fmt: skip
         self.checkpoint = folder / "checkpoint.pt"
         self.step, self.seconds = 0, 0.0
+        self._refreshed = -1  # step whose weights an engine of its own has
         self.encode = MiniLM() if config.raw_search else None  # loaded when a model first searches by meaning
         self.held_out = held_out(self.data, config.eval_streams)
 
@@ -362,8 +374,12 @@ class Trainer:
 
     def _roll_out(self, contexts: list[Context], trajectories: int, key: Key) -> None:
         config = self.config
+        if self.engine is not self.policy and self._refreshed != self.step:
+            with merged_weights(self.policy.model) as weights:
+                self.engine.refresh(weights)
+            self._refreshed = self.step
         roll_out(
-            self.policy, contexts, trajectories, config.limits, key, data=self.data, kind=self.kind,
+            self.engine, contexts, trajectories, config.limits, key, data=self.data, kind=self.kind,
             temperature=config.temperature, encode=self.encode, search=config.raw_search,
         )  # fmt: skip
 

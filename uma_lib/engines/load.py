@@ -5,6 +5,8 @@ tokenizer; here each is a `RunError` of one line that names the model. Weights a
 pickles, and code that comes with a model, are never loaded.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -238,3 +240,20 @@ def _with_adapter(model: PreTrainedModel, folder: Path, trainable: bool) -> torc
     if not trainable:
         adapted.requires_grad_(False)
     return adapted
+
+
+@contextmanager
+def merged_weights(model: torch.nn.Module) -> Iterator[list[tuple[str, torch.Tensor]]]:
+    """Names and weights as the model without its adapter has them, the adapter added in; valid in the block."""
+    if not hasattr(model, "merge_adapter"):
+        yield [(name, weight.detach()) for name, weight in model.named_parameters()]
+        return
+    model.merge_adapter()
+    try:
+        yield [
+            (name.removeprefix("base_model.model.").replace(".base_layer.", "."), weight.detach())
+            for name, weight in model.named_parameters()
+            if ".lora_" not in name
+        ]
+    finally:
+        model.unmerge_adapter()
