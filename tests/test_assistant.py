@@ -347,7 +347,8 @@ def test_files_that_cannot_be_read(name, content, said, tmp_path):
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ({}, "no model is named"), ({"model": "http://localhost:1/v1"}, "give the name of its model as name"),
+        ({}, "no model is named"), ({"model": "http://localhost:1/v1#"}, "name its model"),
+        ({"model": "http://localhost:1/v1"}, "is a server: name its model"),
         ({"model": "data/none"}, "no model folder"), ({"modl": "x"}, "did you mean 'model'"),
         ({"model": "gone/a.gguf"}, "a.gguf|gone"), ({"session_tokens": 0}, "session_tokens is 0"),
     ],

@@ -55,7 +55,7 @@ def test_what_cannot_be_is_one_line(tmp_path):
         (["show", "memory"], "history.jsonl: no such file"),
         (["read", "memory", REPO / "LICENSE"], "no model is named"),
         (["read", "memory", REPO / "LICENSE", "--set", "modl=x"], "did you mean 'model'"),
-        (["read", "memory", REPO / "LICENSE", "--model", "http://localhost:1/v1"], "give the name of its model"),
+        (["read", "memory", REPO / "LICENSE", "--model", "http://localhost:1/v1"], "name its model"),
     ):
         found = uma(tmp_path, *words, code=1)
         assert said in found and len(found.strip().splitlines()) == 1

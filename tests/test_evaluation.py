@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from tests.memory_server import MemoryServer
 from uma_lib import evaluation, prompts
 from uma_lib.agents.all import KINDS
 from uma_lib.agents.readers import ANSWER_TOKENS, QuestionOnly
@@ -253,7 +254,7 @@ def test_every_agent_gets_its_own_model(config, models, tmp_path: Path, monkeypa
 
     def load(path, **settings):
         loaded.append(str(path))
-        assert settings == {"dtype": config.dtype, "slots": config.slots}
+        assert (settings["dtype"], settings["slots"]) == (config.dtype, config.slots)
         return real_load(path, **settings)
 
     def stub(spec, data, made, config, *, engine, encode, progress):
@@ -303,6 +304,18 @@ def test_what_the_tolerant_reading_sees_is_reported(tiny_policy, monkeypatch) ->
     found = {one["kind"]: one for one in summarize(rows)["tolerant"]}
     assert found["grand_total"]["accuracy"] == 1.0 and found["grand_total"]["strict"] == 0.0
     assert "busiest_dates" not in found  # two dates with words between are no answer
+
+
+def test_a_model_at_a_server_is_evaluated_as_any_other(tmp_path: Path) -> None:
+    script = MemoryServer(True)
+    with script.run() as (url, bodies):
+        values = {"model": f"{url}#m", "agents": ["uma_base"], "horizons": [2], "streams": [2], "session_tokens": 4000}
+        summary = run(check(EvaluationConfig, values), tmp_path / "out")
+        assert {body["model"] for body in bodies} == {"m"}
+    (cell,) = [one for one in summary["accuracy"] if one["kind"] == "all"]
+    assert cell["streams"] == 2 and cell["accuracy"] == 0.0  # it keeps who likes what, and no amounts
+    assert all(row["prompt_tokens"] > 0 for row in evaluation.read_answers(tmp_path / "out"))
+    assert json.loads((tmp_path / "out" / "inputs.json").read_text()) == {f"{url}#m": "at a server"}
 
 
 def test_what_could_not_be_scored_is_not_zero() -> None:

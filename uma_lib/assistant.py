@@ -1,7 +1,7 @@
 r"""A memory over your own text, outside any benchmark: read, ask, save, go on tomorrow.
 
     >>> agent = MemoryAgent("Qwen/Qwen3-4B-Instruct-2507")                                # doctest: +SKIP
-    >>> agent = MemoryAgent("http://localhost:8000/v1", name="qwen3-4b")                  # doctest: +SKIP
+    >>> agent = MemoryAgent("http://localhost:8000/v1#qwen3-4b")                          # doctest: +SKIP
     >>> agent.save("diary")           # from now on every chunk that is read is on disk   # doctest: +SKIP
     >>> agent.read(Path("chat.json")) # or a text, or a list of messages                  # doctest: +SKIP
     >>> agent.ask("Where does Ada live?").text                                            # doctest: +SKIP
@@ -35,9 +35,10 @@ from tqdm import tqdm
 from uma_lib import views
 from uma_lib.agents.agent import Setting, Trace
 from uma_lib.agents.uma import UMA
+from uma_lib.engines.open import open_engine
 from uma_lib.engines.protocol import Dialogue, Engine
 from uma_lib.environment import MEMORY_SCHEMAS, Limits
-from uma_lib.files import RunError, atomic_write_json, atomic_write_text, file_error, is_address, read_json, read_text
+from uma_lib.files import RunError, atomic_write_json, atomic_write_text, file_error, read_json, read_text
 from uma_lib.memory import Memory
 from uma_lib.parameters import bounded, check
 from uma_lib.processes import one_writer
@@ -52,8 +53,8 @@ LEAST_CHUNK = 16  # tokens
 class AssistantConfig:
     """How a memory is kept and asked."""
 
-    model: str = ""  # a folder, a .gguf file, a hub name, or a server's address up to and with /v1
-    name: str = ""  # of the model at a server
+    model: str = ""  # a folder, a .gguf file, a hub name, or a server's address, http://host:8000/v1#name
+    name: str = ""  # of the model at a server, where it does not stand behind the address
     session_tokens: int = 4096  # budget of a session, its prompt included
     turn_tokens: int = 1024  # budget of what is written in one turn
     core_tokens: int = 512  # budget of the core memory
@@ -107,26 +108,15 @@ class Answer:
 
 
 def engine_of(config: AssistantConfig) -> Engine:
-    """The engine of a model's name. Whatever needs torch is imported only for a model on this machine."""
-    if not config.model:
-        raise RunError("no model is named: give a folder, a hub name, or a server's address such as http://host:8000/v1")
-    if is_address(config.model):
-        from uma_lib.engines.remote import Remote
-
-        if not config.name:
-            raise RunError(f"{config.model} is a server: give the name of its model as name")
-        return Remote(
-            config.model, config.name, native_tools=config.native_tools, context_tokens=config.context_tokens,
-            tokenizer=config.tokenizer or None, thinking={"on": True, "off": False}.get(config.thinking),
-            key_variable=config.key_variable or None, timeout=config.timeout, patience=config.patience,
-        )  # fmt: skip
-    from uma_lib.engines.policy import Policy
-
-    path = Path(config.model)
-    gguf = path.name if path.suffix == ".gguf" else None
-    return Policy.load(
-        path.parent if gguf else config.model, gguf_file=gguf, dtype=config.dtype, device=config.device or None,
-        template=None if config.thinking == "default" else {"enable_thinking": config.thinking == "on"},
+    """The engine of a configuration."""
+    name = f"{config.model}#{config.name}" if config.name else config.model
+    return open_engine(
+        name, dtype=config.dtype, device=config.device, thinking={"on": True, "off": False}.get(config.thinking),
+        server={
+            "native_tools": config.native_tools, "context_tokens": config.context_tokens,
+            "tokenizer": config.tokenizer or None, "key_variable": config.key_variable or None,
+            "timeout": config.timeout, "patience": config.patience,
+        },
     )  # fmt: skip
 
 

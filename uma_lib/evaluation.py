@@ -46,6 +46,7 @@ from uma_lib.agents.all import KINDS, AgentSpec
 from uma_lib.agents.readers import RAG
 from uma_lib.agents.uma import UMA
 from uma_lib.engines import load
+from uma_lib.engines.open import open_engine
 from uma_lib.engines.policy import Policy
 from uma_lib.engines.protocol import Engine, NoModel, Progress
 from uma_lib.environment import Limits
@@ -54,6 +55,7 @@ from uma_lib.files import (
     atomic_write_bytes,
     atomic_write_json,
     atomic_write_text,
+    is_address,
     model_folder,
     read_json,
     read_text,
@@ -92,9 +94,9 @@ COLUMNS = {  # of answers.csv
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    """What is evaluated. Models are folders or names on the hub, as in `files.model_folder`."""
+    """What is evaluated. Models are folders, names on the hub or servers, as in `engines.open`."""
 
-    model: str = "data/nano"  # the base: a folder or a hub name
+    model: str = "data/nano"  # the base: a folder, a hub name, or a server, http://host:8000/v1#name
     trained: tuple[str, ...] = ()  # models after reinforcement learning, one a training seed
     agents: tuple[str, ...] = AGENTS  # who is evaluated
     horizons: tuple[int, ...] = (2, 5, 10, 20, 50)  # sessions in a stream
@@ -112,6 +114,7 @@ class EvaluationConfig:
     core_tokens: int = 128  # budget of the core memory
     raw_search: bool = False  # question sessions of the memory agents may search the raw chunks
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"  # of weights and arithmetic
+    device: str = ""  # such as cuda or cpu; empty: the GPU if there is one
     traces: bool = False  # keep what happened in every session
     smoke: bool = False  # marks the results as those of a short trial; figures say so
 
@@ -338,8 +341,9 @@ def _run(config: EvaluationConfig, out: Path, sets: Sequence[Dataset], specs: Se
             if not path.exists():
                 bar.set_description(f"{spec.name}, {data.name}", refresh=False)
                 if spec.model is not None and spec.model != loaded:
-                    model = folders.get(spec.model, spec.model)
-                    engine, loaded = Policy.load(model, dtype=config.dtype, slots=config.slots), spec.model
+                    model = str(folders.get(spec.model, spec.model))
+                    engine = open_engine(model, dtype=config.dtype, device=config.device, slots=config.slots)
+                    loaded = spec.model
                 found, contexts = evaluate(
                     spec, data, samples, config, engine=engine if spec.model else None, encode=encode, progress=progress
                 )
@@ -365,19 +369,21 @@ def part_name(spec: AgentSpec, data: Dataset) -> str:
 def check_models(config: EvaluationConfig, folder: Run, sets: Sequence[Dataset], models: Sequence[str]) -> None:
     """Refuse models that are damaged or that the sessions do not fit, before ``folder`` is begun. Reads no weights."""
     for name in models if not folder.complete else ():
-        policy = Policy(*load.without_weights(name))
+        engine = open_engine(name) if is_address(name) else Policy(*load.without_weights(name))
         for data in sets[:1]:  # sessions of one configuration are alike
-            check_room(policy, data, config.limits)
+            check_room(engine, data, config.limits)
 
 
 def inputs_of(models: Sequence[str]) -> dict[str, str]:
-    """What the models that take part are made of (`model_inputs`)."""
-    return {file: found for name in models for file, found in model_inputs(name).items()}
+    """What the models that take part are made of (`model_inputs`); of one at a server only its name is known."""
+    local = [name for name in models if not is_address(name)]
+    found = {file: digest for name in local for file, digest in model_inputs(name).items()}
+    return found | {name: "at a server" for name in models if is_address(name)}
 
 
 def folders_of(models: Sequence[str]) -> dict[str, Path]:
     """The folders of the models that are not on the hub, by name."""
-    found = {name: model_folder(name) for name in models}
+    found = {name: model_folder(name) for name in models if not is_address(name)}
     return {name: folder for name, folder in found.items() if folder}
 
 
