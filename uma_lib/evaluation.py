@@ -298,7 +298,7 @@ def chance(rows: Sequence[Row], sets: Sequence[Dataset]) -> list[Row]:
 
 def run(
     config: EvaluationConfig,
-    out: Path,
+    out: str | Path,
     sets: Sequence[Dataset] | None = None,
     specs: Sequence[AgentSpec] | None = None,
 ) -> dict[str, Any]:

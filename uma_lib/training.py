@@ -434,7 +434,11 @@ class Trainer:
 
 
 def train(
-    config: TrainingConfig, folder: Path, data: Dataset | None = None, kind: Kind = UMA, credit: Credit | None = None
+    config: TrainingConfig,
+    folder: str | Path,
+    data: Dataset | None = None,
+    kind: Kind = UMA,
+    credit: Credit | None = None,
 ) -> dict:
     """Run or continue one training run; see `Trainer`. Nothing is written before all is known to fit.
 
