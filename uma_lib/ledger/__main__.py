@@ -18,6 +18,7 @@ if __name__ == "__main__":  # before all that takes time to import
 import argparse
 import glob
 import json
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import fields
@@ -149,8 +150,9 @@ def parser() -> argparse.ArgumentParser:
         "uma_lib.ledger", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = main.add_subparsers(dest="command", required=True)
-    _stream_options(commands.add_parser("make"), make, tuple(FORMATS))
-    command = commands.add_parser("rewrite")
+    listed = {"formatter_class": _Listed}
+    _stream_options(commands.add_parser("make", **listed), make, tuple(FORMATS))
+    command = commands.add_parser("rewrite", **listed)
     _stream_options(command, rewrite, ("parquet", "authors"))
     command.add_argument("--base-url", required=True, metavar="URL", help="of the model server, up to and with /v1")
     command.add_argument("--model", required=True, help="its name at the server")
@@ -164,24 +166,45 @@ def parser() -> argparse.ArgumentParser:
         ("--timeout", float, "seconds without a sign of the server"),
         ("--patience", float, "seconds to go on with a request that fails for a passing reason"),
     ):  # what is not given keeps the default of RewriteConfig
-        command.add_argument(name, type=kind, default=argparse.SUPPRESS, help=text)
-    command.add_argument("--kinds", nargs="+", default=argparse.SUPPRESS, help="some of purchase, answer, talk")
-    command = commands.add_parser("verify")
+        command.add_argument(name, type=kind, default=argparse.SUPPRESS, help=text + _default_of(name))
+    command.add_argument(
+        "--kinds", nargs="+", default=argparse.SUPPRESS, help="some of purchase, answer, talk" + _default_of("--kinds")
+    )
+    command = commands.add_parser("verify", **listed)
     command.set_defaults(run=verify)
     command.add_argument("names", nargs="*", metavar="NAME", help=f"such as {testsets.NAMES[2]}; default: all")
     command.add_argument("--file", type=Path, help="a file of any format instead")
-    command = commands.add_parser("describe")
+    command = commands.add_parser("describe", **listed)
     command.set_defaults(run=describe)
     command.add_argument("--track", help="default: all")
     command.add_argument("--size", help="default: all")
     command.add_argument("--sessions", type=int, default=50, help="horizon of the test sets")
     command.add_argument("--out", type=Path, metavar="FILE", help="default: print")
-    command = commands.add_parser("lock")
+    command = commands.add_parser("lock", **listed)
     command.set_defaults(run=lock)
-    command = commands.add_parser("card")
+    command = commands.add_parser("card", **listed)
     command.set_defaults(run=card)
     command.add_argument("--out", type=Path, default=DATA / "ledger_qa_card.md", metavar="FILE")
     return main
+
+
+class _Listed(argparse.HelpFormatter):
+    """Every option with its default, where it has one and does not tell it itself."""
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        said = action.help or ""
+        told = action.default in (None, argparse.SUPPRESS) or "default" in said or not action.option_strings
+        return said if told else f"{said} (default: %(default)s)".strip()
+
+
+def _default_of(option: str) -> str:
+    """The default of an option of `rewrite`, in brackets; looked up only where somebody may read it."""
+    if "rewrite" not in sys.argv:
+        return ""
+    from uma_lib.ledger.rewrite import RewriteConfig
+
+    found = {field.name: field.default for field in fields(RewriteConfig)}[option.strip("-").replace("-", "_")]
+    return f" (default: {' '.join(found) if isinstance(found, tuple) else found or 'none'})"
 
 
 def _stream_options(command: argparse.ArgumentParser, run: Callable, formats: tuple[str, ...]) -> None:
@@ -194,7 +217,7 @@ def _stream_options(command: argparse.ArgumentParser, run: Callable, formats: tu
     command.add_argument("--revisions", type=float, help="revisions for each purchase; default: the track's")
     command.add_argument("--per-kind", type=int, default=1, help="questions of each kind a stream, at most; up to 1000")
     command.add_argument("--format", default="parquet", help=f"one of {', '.join(formats)}")
-    command.add_argument("--out", type=Path, required=True, metavar="FILE")
+    command.add_argument("--out", type=Path, required=True, metavar="FILE", help="what is written")
 
 
 def kept(arguments: argparse.Namespace) -> str:
