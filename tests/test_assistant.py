@@ -126,6 +126,10 @@ def test_questions_may_search_the_raw_text_and_the_index_is_kept(tmp_path, encod
         assert agent.ask("tea?").text == "Ann likes tea."
         agent.save(tmp_path)
         encoder.clear()
+        (tmp_path / "index.npz").unlink()
+        assert MemoryAgent.load(tmp_path).ask("tea?").text == "Ann likes tea."
+        assert encoder == [["Ann likes tea."], ["tea"]]  # encoded anew, and kept
+        encoder.clear()
         assert MemoryAgent.load(tmp_path).ask("tea?").text == "Ann likes tea."
         assert encoder == [["tea"]]  # the raw text was not encoded again
         offered = {tool["function"]["name"] for body in bodies for tool in body["tools"]}
@@ -137,6 +141,31 @@ def test_questions_may_search_the_raw_text_and_the_index_is_kept(tmp_path, encod
     (tmp_path / "index.npz").write_bytes(b"damaged")
     with pytest.raises(RunError, match="index.npz: not an index"):
         MemoryAgent.load(tmp_path)
+
+
+def test_a_name_of_a_file_is_not_taken_for_a_text(tmp_path, monkeypatch):
+    (tmp_path / "chat.txt").write_text("Ann likes tea.")
+    monkeypatch.chdir(tmp_path)
+    with MemoryServer(True).run() as (url, _):
+        agent = agent_at(url)
+        with pytest.raises(RunError, match=r"write Path\('chat.txt'\)"):
+            agent.read("chat.txt")
+        assert len(agent.read(Path("chat.txt"))) == 1 and len(agent.read("x" * 5000)) > 1
+
+
+def test_instructions_are_added_and_models_are_found_from_anywhere(tmp_path, tiny_policy, monkeypatch):
+    with MemoryServer(True).run() as (url, bodies):
+        agent = agent_at(url, instructions="Store names.", wording="In one word.")
+        agent.read("Ann likes tea.")
+        agent.ask("What does Ann like?")
+        assert bodies[0]["messages"][0]["content"].endswith("everything so far. Store names.")
+        assert bodies[-1]["messages"][0]["content"].endswith("then call answer. In one word.")
+    tiny_policy.model.save_pretrained(tmp_path / "model")
+    tiny_policy.tokenizer.save_pretrained(tmp_path / "model")
+    monkeypatch.chdir(tmp_path)
+    MemoryAgent("model", session_tokens=1200, core_tokens=50).save("memory")
+    monkeypatch.chdir("/")
+    assert MemoryAgent.load(tmp_path / "memory").config.model == str(tmp_path / "model")
 
 
 def test_coroutines_share_one_memory():
@@ -318,6 +347,7 @@ TREE = {
         ("a.json", {"messages": [{"from": "Ann", "text": "Hi", "date": "2024-05-01"}]}, ["[2024-05-01] Ann: Hi"]),
         ("a.json", [[{"content": "a"}], [{"content": "b"}]], ["a", "b"]),
         ("a.json", [TREE], ["[1970-01-01 00:00] user: Hi", "assistant: Hello"]),
+        ("a.json", [{"content": None, "tool_calls": [{}]}, {"content": "b"}], ["b"]),
         ("a.jsonl", '{"content": "a"}\n\n{"role": "x", "content": [{"type": "text", "text": "b"}]}\n', ["a", "x: b"]),
     ],
 )

@@ -10,7 +10,6 @@ from scipy import stats
 
 from tests.memory_server import MemoryServer
 from uma_lib import evaluation, prompts
-from uma_lib.agents.all import KINDS
 from uma_lib.agents.readers import ANSWER_TOKENS, QuestionOnly
 from uma_lib.engines.policy import Policy
 from uma_lib.evaluation import COLUMNS, EvaluationConfig, chance, evaluate, read_traces, run, specs_of, summarize
@@ -298,7 +297,7 @@ def test_what_the_tolerant_reading_sees_is_reported(tiny_policy, monkeypatch) ->
             return trace
 
     made = samples(3, 2)
-    monkeypatch.setitem(KINDS, "question_only", Talkative)
+    monkeypatch.setattr(evaluation, "QuestionOnly", Talkative)
     rows = rows_of("question_only", made, config, engine=tiny_policy)
     assert not any(row["correct"] for row in rows)
     found = {one["kind"]: one for one in summarize(rows)["tolerant"]}

@@ -157,7 +157,6 @@ def assist(arguments: argparse.Namespace) -> None:
             text = sys.stdin.read() if str(path) == "-" else path
             traces = agent.read(text, arguments.source)
             print(f"{path}: {len(traces)} chunks read; {len(agent.memory.bank)} entries in the bank")
-        agent.save(folder)
         return
     agent = MemoryAgent.load(folder, **values)
     for question in arguments.questions:

@@ -25,7 +25,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -60,6 +60,8 @@ class AssistantConfig:
     core_tokens: int = 512  # budget of the core memory
     turns: int = 10  # of a session, at most
     chunk_tokens: int = 0  # of a chunk, at most; 0: a third of session_tokens, or what fits
+    instructions: str = ""  # added to what the model is told when it reads, such as what to store
+    wording: str = ""  # added to what it is told when it answers, such as how
     temperature: float = 0.0  # of sampling; 0 takes the likeliest token
     seed: int = 0  # of sampling
     raw_search: bool = True  # questions may search the raw text, by words and by meaning
@@ -140,10 +142,14 @@ class MemoryAgent:
         self.engine = engine or engine_of(self.config)
         config = self.config
         limits = replace(config.limits, session_tokens=min(config.session_tokens, self.engine.context_tokens))
+        told = Guide(
+            f"{guide.memory} {config.instructions}".strip(), f"{guide.question} {config.wording}".strip(), guide.reading
+        )
         encode = MiniLM() if config.raw_search else None
         self._agent = UMA(
-            Setting(limits, guide, (config.seed,), self.engine.count, self.engine.size, encode, config.raw_search)
+            Setting(limits, told, (config.seed,), self.engine.count, self.engine.size, encode, config.raw_search)
         )
+        self._encoded = 0  # texts whose vectors are in index.npz
         self._sources: dict[str, tuple[int, str]] = {}  # name: characters read of it, and their SHA-256
         self._bytes = 0  # of history.jsonl, as far as this agent has written or read it
 
@@ -169,7 +175,7 @@ class MemoryAgent:
         Raises `RunError` where nothing is left for one.
         """
         config, limits = self.config, self._agent.setting.limits
-        empty = self.engine.size(memory_session("", "", self.guide), MEMORY_SCHEMAS)
+        empty = self.engine.size(memory_session("", "", self._agent.setting.guide), MEMORY_SCHEMAS)
         most = (limits.session_tokens - empty - limits.core_tokens) // 2  # as much to write and to read results
         room = min(config.chunk_tokens or limits.session_tokens // 3, most)
         if room < LEAST_CHUNK:
@@ -203,6 +209,8 @@ class MemoryAgent:
         if isinstance(what, Path):
             source = source or what.name
             what = messages_in(what) if what.suffix in (".json", ".jsonl") else read_text(what)
+        elif isinstance(what, str) and _is_file(what):
+            raise RunError(f"{what!r} is a file: write Path({what!r}) to read what is in it")
         units = [what] if isinstance(what, str) else units_of(what)
         text = "\n".join(units)
         with self._writing():
@@ -230,6 +238,8 @@ class MemoryAgent:
         """Answer from the memory, which stays as it is."""
         began = time.monotonic()
         (trace,) = self._generate([self._agent.answer(question)])
+        with suppress(RunError):  # where nothing can be written, the next search by meaning takes longer
+            self._keep_index()
         return Answer(trace.answer, trace, trace.read + trace.written, round(time.monotonic() - began, 3))
 
     async def aask(self, question: str) -> Answer:
@@ -332,10 +342,19 @@ class MemoryAgent:
                 atomic_write_text(path, lines.decode())
                 self._bytes = len(lines)
             self.folder = folder
-            atomic_write_json(folder / "agent.json", {"config": asdict(self.config), "guide": asdict(self.guide)})
+            config = asdict(self.config)
+            config |= {name: _lasting(config[name]) for name in ("model", "tokenizer")}
+            atomic_write_json(folder / "agent.json", {"config": config, "guide": asdict(self.guide)})
             self._show()
-            if self._agent.index is not None:
-                self._agent.index.save(folder / "index.npz")
+            self._encoded = 0
+            self._keep_index()
+
+    def _keep_index(self) -> None:
+        """Write the vectors that searches by meaning have made since."""
+        index = self._agent.index
+        if self.folder and index is not None and index.encoded != self._encoded:
+            index.save(self.folder / "index.npz")
+            self._encoded = index.encoded
 
     def _show(self) -> None:
         """Bank and core as files that people read."""
@@ -372,6 +391,7 @@ class MemoryAgent:
         self.folder = folder
         if self._agent.index is not None:
             self._agent.index.load(folder / "index.npz")
+            self._encoded = self._agent.index.encoded
 
 
 def records_of(folder: Path) -> tuple[list[dict], int]:
@@ -395,6 +415,19 @@ def records_of(folder: Path) -> tuple[list[dict], int]:
     return records, len(whole)
 
 
+def _is_file(text: str) -> bool:
+    try:
+        return "\n" not in text and Path(text).is_file()
+    except (OSError, ValueError):  # too long for a name
+        return False
+
+
+def _lasting(name: str) -> str:
+    """A name of a model that means the same from another directory."""
+    path = Path(name).expanduser()
+    return str(path.resolve()) if name and path.exists() else name
+
+
 def _bytes(text: str) -> bytes:
     return text.encode("utf-8", "surrogatepass")
 
@@ -416,6 +449,8 @@ def units_of(messages: Sequence[dict[str, Any]]) -> list[str]:
     units = []
     for number, message in enumerate(messages, start=1):
         content = message.get("content") if isinstance(message, dict) else None
+        if content is None and isinstance(message, dict) and "content" in message:
+            continue  # of an assistant that only called tools
         if isinstance(content, list):  # parts, as chat completions have them
             content = "\n".join(part["text"] for part in content if isinstance(part, dict) and part.get("text"))
         if not isinstance(content, str):

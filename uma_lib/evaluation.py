@@ -41,9 +41,9 @@ from typing import Any, Literal
 
 from tqdm import tqdm
 
-from uma_lib.agents.agent import Trace
-from uma_lib.agents.all import KINDS, AgentSpec
-from uma_lib.agents.readers import RAG
+from uma_lib.agents.agent import Kind, Trace
+from uma_lib.agents.all import AgentSpec
+from uma_lib.agents.readers import RAG, Concat, QuestionOnly
 from uma_lib.agents.uma import UMA
 from uma_lib.engines import load
 from uma_lib.engines.open import open_engine
@@ -152,22 +152,22 @@ class EvaluationConfig:
 
 def specs_of(config: EvaluationConfig) -> list[AgentSpec]:
     """The agents of a configuration, one a checkpoint; those of one model after each other."""
+    base, nobody = (config.model,), (None,)
+    # kind, models, whether it sees golds, and what of it is in the key of its randomness
+    table: dict[str, tuple[Kind, Sequence[str | None], bool, Sequence[str]]] = {
+        "uma_base": (UMA, base, False, ["seed"]),
+        "concat": (Concat, base, False, ["name"]),
+        "rag": (RAG, base, False, ["name"]),
+        "question_only": (QuestionOnly, base, False, ["name"]),
+        "uma_rl": (UMA, config.trained, False, ["seed"]),
+        "demonstrator": (Scripted, nobody, True, []),
+        "oracle": (Oracle, nobody, True, ["name"]),
+    }
     specs = []
-    for name in AGENTS:
-        if name not in config.agents:
-            continue
-        key = ("evaluation", config.seed, name)
-        if name in ("uma_base", "uma_rl"):
-            models = config.trained if name == "uma_rl" else (config.model,)
-            specs += [
-                AgentSpec(name, UMA, model, False, n, ("evaluation", config.seed, n)) for n, model in enumerate(models)
-            ]
-        elif name == "oracle":
-            specs.append(AgentSpec(name, Oracle, informed=True, key=key))
-        elif name == "demonstrator":
-            specs.append(AgentSpec(name, Scripted, informed=True, key=("evaluation", config.seed)))
-        else:
-            specs.append(AgentSpec(name, KINDS[name], config.model, key=key))
+    for name, (kind, models, informed, keyed) in table.items():
+        for seed, model in enumerate(models if name in config.agents else ()):
+            key = ("evaluation", config.seed, *({"name": name, "seed": seed}[part] for part in keyed))
+            specs.append(AgentSpec(name, kind, model, informed, seed, key))
     return specs
 
 

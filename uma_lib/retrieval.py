@@ -122,6 +122,11 @@ class Dense:
         scores = np.maximum.reduceat(scores, np.array(self._first))
         return _best(scores, np.arange(len(scores)), top_k)
 
+    @property
+    def encoded(self) -> int:
+        """How many texts have vectors by now."""
+        return len(self._first)
+
     def state(self) -> tuple[np.ndarray, np.ndarray] | None:
         """Vectors of the windows [windows, d] and of each encoded text its first row; None before the first search."""
         return (self._blocks[0], np.array(self._first)) if self._blocks else None
@@ -296,6 +301,11 @@ class RetrievalIndex:
         for unit in units:
             self._bm25.add(unit)
         self._dense.add(units)
+
+    @property
+    def encoded(self) -> int:
+        """How many units have vectors by now."""
+        return self._dense.encoded
 
     def save(self, path: Path) -> None:
         """Write the vectors that searches by meaning have made, so that `load` need not make them again."""

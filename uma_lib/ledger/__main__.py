@@ -184,7 +184,7 @@ def parser() -> argparse.ArgumentParser:
     command.set_defaults(run=lock)
     command = commands.add_parser("card", **listed)
     command.set_defaults(run=card)
-    command.add_argument("--out", type=Path, default=DATA / "ledger_qa_card.md", metavar="FILE")
+    command.add_argument("--out", type=Path, default=DATA / "ledger_qa_card.md", metavar="FILE", help="what is written")
     return main
 
 
