@@ -2,11 +2,14 @@
 
 import csv
 
+import pytest
+
 from tests.toys import Diary, Likes
 from uma_lib.agents.all import AgentSpec
 from uma_lib.agents.readers import Concat
 from uma_lib.agents.uma import UMA
 from uma_lib.evaluation import EvaluationConfig, read_answers, run
+from uma_lib.files import RunError
 from uma_lib.nano.agents import Oracle
 from uma_lib.parameters import check
 from uma_lib.paths import BASE
@@ -29,6 +32,8 @@ def test_they_are_evaluated(tmp_path):
     assert len(rows) == 4 * 12 and all(row["tolerant"] is None for row in rows)
     assert all(row["memory_tokens"] > 0 for row in rows if row["agent"] in ("diary", "uma"))
     assert summary["chance"] and {row["horizon"] for row in rows} == {3}
+    with pytest.raises(RunError, match="specs has changed since"):  # other agents are another evaluation
+        run(config, tmp_path, [Likes()], specs[1:])
 
 
 def test_they_are_trained_on(tmp_path):
@@ -38,6 +43,8 @@ def test_they_are_trained_on(tmp_path):
     })  # fmt: skip
     for kind in (Diary, UMA):
         train(config, tmp_path / kind.__name__, Likes(), kind)
+        with pytest.raises(RunError, match="other inputs"):  # on another data set it is another run
+            train(config, tmp_path / kind.__name__, None, kind)
         with open(tmp_path / kind.__name__ / "metrics.csv", newline="") as file:
             rows = list(csv.DictReader(file))
         assert [row["step"] for row in rows] == ["0", "1", "2"] and all(row["eval_accuracy"] for row in rows)

@@ -296,6 +296,15 @@ def test_a_damaged_checkpoint_or_base_is_one_clear_line(straight, tmp_path):
     assert result.returncode == 1 and "lr" in result.stderr.strip().splitlines()[-1]
 
 
+@pytest.mark.parametrize("agent", ["concat", "rag"])
+def test_readers_are_trained_alike(agent, tmp_path):
+    config = check(TrainingConfig, SMALL | {"agent": agent, "steps": 1, "eval_every": 1, "std_floor": 0.0})
+    results = train(config, tmp_path / "run")
+    (before, row) = metrics(tmp_path / "run")
+    assert len(results["eval_accuracy"]) == 2 and int(row["written_tokens"]) > 0 and before["step"] == "0"
+    assert (tmp_path / "run" / "model" / "model.safetensors").exists()
+
+
 def test_lora_trains_the_adapter_only(tmp_path):
     config = check(
         TrainingConfig, SMALL | {"base": str(BASE), "lora_rank": 4, "beta": 0.01, "steps": 1, "eval_every": 1}

@@ -310,16 +310,20 @@ def run(
     Raises RunError for a folder that holds an evaluation with other parameters or of other models, for
     models that cannot be loaded, and for files that cannot be written.
     """
+    given = {} if sets is None else {"sets": ", ".join(data.name for data in sets)}
+    given |= {} if specs is None else {"specs": ", ".join(f"{spec.name} {spec.model or ''}".strip() for spec in specs)}
     sets, specs = sets_of(config) if sets is None else sets, specs_of(config) if specs is None else specs
     with one_writer(out):
-        return _run(config, Path(out), sets, specs)
+        return _run(config, Path(out), sets, specs, given)
 
 
-def _run(config: EvaluationConfig, out: Path, sets: Sequence[Dataset], specs: Sequence[AgentSpec]) -> dict[str, Any]:
+def _run(
+    config: EvaluationConfig, out: Path, sets: Sequence[Dataset], specs: Sequence[AgentSpec], given: dict[str, str]
+) -> dict[str, Any]:
     folder, summary_path = Run(out), out / "summary.json"
     models = list(dict.fromkeys(spec.model for spec in specs if spec.model))
     check_models(config, folder, sets, models)
-    folder.start(asdict(config), inputs_of(models))
+    folder.start(asdict(config), inputs_of(models) | given)
     if folder.complete:
         return read_json(summary_path)
 

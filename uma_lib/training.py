@@ -31,7 +31,8 @@ from accelerate.utils import gather_object
 from tqdm import tqdm
 
 from uma_lib.agents.agent import Kind
-from uma_lib.agents.uma import UMA
+from uma_lib.agents.all import KINDS
+from uma_lib.agents.readers import RAG
 from uma_lib.credit import Credit, CreditOptions, Weighted, one_group, stratified
 from uma_lib.distributed import accelerator, sum_gradients, writer
 from uma_lib.engines.load import adapter_config, base_of, folder_of, merged_weights, new_adapter
@@ -56,6 +57,7 @@ class TrainingConfig:
 
     # what is trained
     base: str = "data/nano"  # model to start from: a folder or a hub name; an adapter is trained on
+    agent: Literal["uma", "concat", "rag", "question_only"] = "uma"  # that the model plays
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"  # of weights and arithmetic
     lora_rank: int = 0  # of the adapter that is trained; 0: all weights are
     seed: int = 0  # of streams, sampling and an adapter's first weights
@@ -217,10 +219,13 @@ class Trainer:
         config: TrainingConfig,
         folder: Path,
         data: Dataset | None = None,
-        kind: Kind = UMA,
+        kind: Kind | None = None,
         credit: Credit | None = None,
     ):
-        self.config, self.run, self.kind = config, Run(folder), kind
+        self.config, self.run, self.kind = config, Run(folder), kind or KINDS[config.agent]
+        # what was given beside the configuration; a run goes on with the same only
+        given = {"data": data and data.name, "kind": kind and kind.__name__, "credit": credit and credit.__name__}
+        self.given = {name: what for name, what in given.items() if what}
         self.data = data or data_of(config)
         self.credit = credit or (stratified if config.stratified else one_group)
         if is_address(config.base):
@@ -257,13 +262,15 @@ class Trainer:
         self.checkpoint = folder / "checkpoint.pt"
         self.step, self.seconds = 0, 0.0
         self._refreshed = -1  # step whose weights an engine of its own has
-        self.encode = MiniLM() if config.raw_search else None  # loaded when a model first searches by meaning
+        # its weights are loaded when somebody first searches by meaning
+        self.encode = MiniLM() if config.raw_search or self.kind is RAG else None
         self.held_out = held_out(self.data, config.eval_streams)
 
     def train(self) -> dict:
         """Train to the end and return the results, which are also written beside the manifest."""
         if self.rank == 0:  # refuses a folder of another run
-            self.run.start(asdict(self.config), {"processes": self.world} | model_inputs(self.config.base))
+            inputs = {"processes": self.world} | model_inputs(self.config.base) | self.given
+            self.run.start(asdict(self.config), inputs)
         complete = self.run.complete
         if not complete:
             self._resume()
@@ -437,13 +444,14 @@ def train(
     config: TrainingConfig,
     folder: str | Path,
     data: Dataset | None = None,
-    kind: Kind = UMA,
+    kind: Kind | None = None,
     credit: Credit | None = None,
 ) -> dict:
     """Run or continue one training run; see `Trainer`. Nothing is written before all is known to fit.
 
-    data: what is trained on, by default Ledger-QA as ``config`` describes it. kind: the agents that the model plays.
-    credit: rewards to advantages, by default `stratified` or, without ``config.stratified``, `one_group`.
+    data: what is trained on, by default Ledger-QA as ``config`` describes it. kind: the agents that the model plays, by
+    default those that ``config.agent`` names. credit: rewards to advantages, by default `stratified` or, without
+    ``config.stratified``, `one_group`.
     """
     with writer(folder):
         return Trainer(config, Path(folder), data, kind, credit).train()
