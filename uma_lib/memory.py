@@ -288,7 +288,7 @@ class MemoryBank:
         return f"MemoryBank({len(self)} entries, version {self.version})"
 
     def _repr_html_(self) -> str:
-        return views.table(("key", "value"), self.items())
+        return views.table(("key", "value"), self.items()) if len(self) else views.paragraph("(empty)")
 
     def __len__(self) -> int:
         return len(self._entries)
