@@ -15,6 +15,7 @@ from uma_lib.engines.protocol import Ask, alone
 from uma_lib.engines.remote import Remote
 from uma_lib.environment import Limits
 from uma_lib.files import RunError
+from uma_lib.tools import render_call
 
 LIMITS = Limits(session_tokens=4096)
 FAST = {"patience": 20.0, "pause": 0.01}
@@ -57,6 +58,27 @@ def test_two_streams_at_once_arrive_in_order(native):
     if native:  # results are paired with the calls they belong to
         shown = [m for m in bodies[-1]["messages"] if m["role"] in ("assistant", "tool")]
         assert shown[0]["tool_calls"][0]["id"] == shown[1]["tool_call_id"]
+
+
+def test_a_turn_with_calls_in_both_places_is_shown_again_as_text():
+    """Every call that a server is shown has a result of its own, or it would refuse the conversation."""
+
+    def play(body, number, headers):
+        asked = [call["id"] for m in body["messages"] for call in m.get("tool_calls") or []]
+        assert asked == [m["tool_call_id"] for m in body["messages"] if m["role"] == "tool"]
+        call = {"id": "1", "type": "function", "function": {"name": "list", "arguments": "{}"}}
+        if number == 1:  # one call taken out, and one left in the text
+            return message("tool_calls", content=f"Look. {render_call('add', key='a', value='1')}", tool_calls=[call])
+        if number == 2:  # a call that names no arguments
+            return message("tool_calls", content=None, tool_calls=[{"id": "2", "function": {"name": "list"}}])
+        return completion("One entry.")
+
+    with server(play) as (url, bodies):
+        engine = Remote(url, "m")
+        one = agent(engine)
+        (trace,) = engine.generate([one.observe("chunk")], temperature=0.0)
+    assert trace.finished and one.memory.core.text == "One entry." and dict(one.memory.bank.items()) == {"a": "1"}
+    assert [call.name for call, _ in trace.calls] == ["add", "list", "list"] and len(bodies) == 3
 
 
 FAULTS = {

@@ -170,6 +170,7 @@ class _Session:
         self.messages: list[Message] = []
         self.tools: list[dict] | None = None  # of the request
         self.calls: list[str] = []  # ids of the calls of the last turn
+        self.last_text = ""  # of that turn
         self.tokens = 0  # of all messages
         self.written = self.last_written = 0
 
@@ -200,12 +201,14 @@ class _Session:
             for name, result in zip(self.calls, results, strict=True):
                 yield {"role": "tool", "tool_call_id": name, "content": result}
         else:
+            # a call without its own result would be refused: the turn is shown as the text it comes to
+            self.messages[-1] = {"role": "assistant", "content": self.last_text}
             told = "\n".join(f"<tool_response>\n{result}\n</tool_response>" for result in results)
             yield {"role": "user", "content": told}
 
     def wrote(self, reply: Reply) -> Turn:
         """Take an answer."""
-        text = reply.turn or reply.refusal
+        text = self.last_text = reply.turn or reply.refusal
         calls = [_openai_call(call) for call in reply.calls]
         if calls and all(calls) and self.engine.native_tools:
             self.calls = [f"call_{len(self.messages)}_{n}" for n in range(len(calls))]
@@ -231,8 +234,8 @@ def _openai_call(call: str) -> dict[str, str] | None:
     """A call that a server gave, as it wants to be shown it again; None for one that is no whole call."""
     try:
         found = json.loads(call)
-        return {"name": found["name"] + "", "arguments": json.dumps(found["arguments"], ensure_ascii=False)}
-    except (ValueError, LookupError, TypeError, RecursionError):
+        return {"name": found["name"] + "", "arguments": json.dumps(found.get("arguments", {}), ensure_ascii=False)}
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None
 
 
