@@ -415,6 +415,7 @@ def test_html_is_escaped_and_cut():
         assert "<script>" not in html and "<b><" not in html and "<i>" not in html and len(html) < 60_000
         assert html.count("<details") == html.count("</details>") and html.count("<tr") == html.count("</tr>")
     assert "and 301 more" in memory.bank._repr_html_()
+    assert repr(trace).startswith("Trace(question: 1 turns, 0 of 0 calls valid") and "budget=1000" in repr(memory.core)
     assert repr(memory).startswith("Memory(core='<u>core") and "501 entries" in repr(memory.bank)
     agent = MemoryAgent(engine=Remote("http://localhost:1/v1", "m"))
     assert "0 chunks" in repr(agent) and "Core memory" in agent._repr_html_()

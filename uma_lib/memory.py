@@ -85,6 +85,9 @@ class CoreMemory:
         if not result.ok:
             raise ValueError(f"core memory: {result.text.removeprefix('error: ')}; shorten it")
 
+    def __repr__(self) -> str:
+        return f"CoreMemory({self._text!r}, budget={self.budget})"
+
     @property
     def text(self) -> str:
         return self._text

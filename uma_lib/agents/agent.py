@@ -53,7 +53,7 @@ class Setting:
     sample: Sample | None = None  # with golds and truth, for informed agents alone
 
 
-@dataclass
+@dataclass(repr=False)
 class Trace:
     """One session as it happened; written once, read by every analysis."""
 
@@ -84,6 +84,14 @@ class Trace:
             if message["role"] == "assistant"
             else f"<tool_response>\n{message['content']}\n</tool_response>"
             for message in self.messages[first:]
+        )
+
+    def __repr__(self) -> str:
+        turns = sum(message["role"] == "assistant" for message in self.messages)
+        said = f", answer={self.answer!r}" if self.phase == "question" else ""
+        return (
+            f"Trace({self.phase}: {turns} turns, {self.valid_calls} of {len(self.calls)} calls valid, {self.read} tokens "
+            f"read, {self.written} written{said})"
         )
 
     def _repr_html_(self) -> str:
