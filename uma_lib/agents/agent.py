@@ -90,8 +90,8 @@ class Trace:
         turns = sum(message["role"] == "assistant" for message in self.messages)
         said = f", answer={self.answer!r}" if self.phase == "question" else ""
         return (
-            f"Trace({self.phase}: {turns} turns, {self.valid_calls} of {len(self.calls)} calls valid, {self.read} tokens "
-            f"read, {self.written} written{said})"
+            f"Trace({self.phase}: {turns} turns, {self.valid_calls} of {len(self.calls)} calls valid, {self.read} tokens"
+            f" read, {self.written} written{said})"
         )
 
     def _repr_html_(self) -> str:
