@@ -89,10 +89,8 @@ class Trace:
     def __repr__(self) -> str:
         turns = sum(message["role"] == "assistant" for message in self.messages)
         said = f", answer={self.answer!r}" if self.phase == "question" else ""
-        return (
-            f"Trace({self.phase}: {turns} turns, {self.valid_calls} of {len(self.calls)} calls valid, {self.read} tokens"
-            f" read, {self.written} written{said})"
-        )
+        valid = f"{self.valid_calls} of {len(self.calls)} calls valid"
+        return f"Trace({self.phase}: {turns} turns, {valid}, {self.read} tokens read, {self.written} written{said})"
 
     def _repr_html_(self) -> str:
         parts = []
