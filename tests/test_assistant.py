@@ -168,6 +168,35 @@ def test_instructions_are_added_and_models_are_found_from_anywhere(tmp_path, tin
     assert MemoryAgent.load(tmp_path / "memory").config.model == str(tmp_path / "model")
 
 
+def test_texts_of_any_kind_are_read_and_what_is_none_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with MemoryServer(True).run() as (url, _):
+        agent = agent_at(url)
+        agent.save("memory")
+        monkeypatch.chdir("/")  # the folder stays where it was
+        agent.read("Ann likes tea \ud800\nBob likes milk", source="x")
+        agent.ask("What does \udfff like?")
+        again = MemoryAgent.load(tmp_path / "memory")
+        assert again.chunks == agent.chunks == ["Ann likes tea \ufffd\nBob likes milk"]
+        assert again.read("Ann likes tea \ud800\nBob likes milk", source="x") == []
+        (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbfCy likes figs\r\nDi likes rice\r\n")
+        (tmp_path / "a.json").write_bytes(b'\xef\xbb\xbf[{"content": "Ed likes kale"}]')
+        agent.read(tmp_path / "a.txt")
+        agent.read(tmp_path / "a.json")
+        assert agent.chunks[1:] == ["Cy likes figs\nDi likes rice\n", "Ed likes kale"]
+        assert agent.read("") == agent.read([]) == agent.read(" \n\n") == []
+        refused = (None, "a NoneType cannot"), (b"x", "a bytes cannot"), ({}, "a dict cannot"), ([1], "message 1")
+        for what, said in refused:
+            with pytest.raises(RunError, match=said):
+                agent.read(what)
+        for question in (None, "", " "):
+            with pytest.raises(RunError, match="give a question"):
+                agent.ask(question)
+        (tmp_path / "memory" / "history.jsonl").unlink()
+        with pytest.raises(RunError, match="history.jsonl: no such file"):
+            agent.read("Flo likes peas")
+
+
 def test_coroutines_share_one_memory():
     async def use(agent: MemoryAgent) -> list[str]:
         await agent.aread(CHAT[:5])
@@ -362,13 +391,14 @@ def test_chat_exports(name, content, units, tmp_path):
     [
         ("a.json", "{}", "no chat export that is known"), ("a.json", "[[[1]]]", "no chat export that is known"),
         ("a.json", '{"mapping": {"a": 1}}', "no chat export"), ("a.json", "[", "not valid JSON"),
+        ("a.txt", b"Zo\xeb", "save it as UTF-8"),
         ("a.jsonl", "{}\n[", "a.jsonl:2: not a line of JSON"), ("b.txt", None, "no such file"),
         ("a.json", '[{"content": null, "text": 3}]', "message 1 has no text"),
     ],
 )  # fmt: skip
 def test_files_that_cannot_be_read(name, content, said, tmp_path):
     if content is not None:
-        (tmp_path / name).write_text(content)
+        (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
     agent = MemoryAgent(engine=Remote("http://localhost:1/v1", "m"))
     with pytest.raises(RunError, match=said):
         agent.read(tmp_path / name)

@@ -321,6 +321,8 @@ def test_what_could_not_be_scored_is_not_zero() -> None:
     rows = [row("oracle", 0, "a", "k", 1), row("oracle", 0, "b", "k", None), row("oracle", 0, "c", "k", 0)]
     for cell in summarize(rows)["accuracy"]:
         assert (cell["accuracy"], cell["streams"], cell["unscored"]) == (0.5, 2, 1)
+    (cell, _) = summarize(rows[1:2])["accuracy"]
+    assert cell["accuracy"] is cell["low"] is None and (cell["questions"], cell["unscored"]) == (0, 1)
     assert "unscored" not in summarize(rows[::2])["accuracy"][0]
 
 

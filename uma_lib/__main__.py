@@ -264,7 +264,8 @@ def outcome(command: str, config: Any, out: Path) -> str:
 
 def _by_agent(cells: list[dict[str, Any]]) -> str:
     agents = dict.fromkeys(cell["agent"] for cell in cells)
-    shares = {a: " ".join(f"{cell['accuracy']:.2f}" for cell in cells if cell["agent"] == a) for a in agents}
+    told = [(cell["agent"], "-" if cell["accuracy"] is None else f"{cell['accuracy']:.2f}") for cell in cells]
+    shares = {agent: " ".join(share for name, share in told if name == agent) for agent in agents}
     return ", ".join(f"{agent} {share}" for agent, share in shares.items())
 
 

@@ -23,6 +23,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
@@ -208,10 +209,11 @@ class MemoryAgent:
         """
         if isinstance(what, Path):
             source = source or what.name
-            what = messages_in(what) if what.suffix in (".json", ".jsonl") else read_text(what)
+            what = messages_in(what) if what.suffix in (".json", ".jsonl") else _text_of(what)
         elif isinstance(what, str) and _is_file(what):
             raise RunError(f"{what!r} is a file: write Path({what!r}) to read what is in it")
         units = [what] if isinstance(what, str) else units_of(what)
+        units = list(map(_whole, units))
         text = "\n".join(units)
         with self._writing():
             start = self._unread(text, source)
@@ -236,8 +238,10 @@ class MemoryAgent:
 
     def ask(self, question: str) -> Answer:
         """Answer from the memory, which stays as it is."""
+        if not isinstance(question, str) or not question.strip():
+            raise RunError("give a question that is a text")
         began = time.monotonic()
-        (trace,) = self._generate([self._agent.answer(question)])
+        (trace,) = self._generate([self._agent.answer(_whole(question))])
         with suppress(RunError):  # where nothing can be written, the next search by meaning takes longer
             self._keep_index()
         return Answer(trace.answer, trace, trace.read + trace.written, round(time.monotonic() - began, 3))
@@ -314,25 +318,30 @@ class MemoryAgent:
     @contextmanager
     def _writing(self) -> Iterator[None]:
         with one_writer(self.folder) if self.folder else nullcontext():
-            if self.folder and (self.folder / "history.jsonl").stat().st_size > self._bytes:
+            if self.folder:
                 self._drop_torn_line()
             yield
 
     def _drop_torn_line(self) -> None:
         """A process that was killed while it wrote may have left part of a line, which is none of the history."""
         path = self.folder / "history.jsonl"
-        with open(path, "rb+") as file:
-            file.seek(self._bytes)
-            if b"\n" in file.read():
-                raise RunError(f"{path} was changed by somebody else meanwhile: load the folder again and go on")
-            file.truncate(self._bytes)
+        try:
+            with open(path, "rb+") as file:
+                file.seek(self._bytes)
+                rest = file.read()
+                if b"\n" in rest:
+                    raise RunError(f"{path} was changed by somebody else meanwhile: load the folder again and go on")
+                if rest:
+                    file.truncate(self._bytes)
+        except OSError as error:
+            raise file_error(error, path, "read") from error
 
     def save(self, folder: str | Path) -> None:
         """Write everything into a folder; from now on every chunk that is read is written there at once.
 
         Raises `RunError` for a folder that holds another memory, and for files that cannot be written.
         """
-        folder = Path(folder)
+        folder = Path(folder).expanduser().absolute()
         path = folder / "history.jsonl"
         if path.exists() and (self.folder is None or folder.resolve() != self.folder.resolve()):
             raise RunError(f"{folder} holds a memory already: MemoryAgent.load it, or choose another folder")
@@ -367,7 +376,7 @@ class MemoryAgent:
 
         Raises `RunError` naming file and line for what is missing or damaged.
         """
-        folder = Path(folder)
+        folder = Path(folder).expanduser().absolute()
         held = read_json(folder / "agent.json")
         try:
             known = {field.name for field in fields(AssistantConfig)}
@@ -415,6 +424,20 @@ def records_of(folder: Path) -> tuple[list[dict], int]:
     return records, len(whole)
 
 
+def _text_of(path: Path) -> str:
+    """The text of a file, without the mark that some programs put at its beginning."""
+    return read_text(path).removeprefix("\ufeff")
+
+
+def _whole(text: str) -> str:
+    r"""The text with a sign for each half of a character, which no server or file could be sent.
+
+    >>> _whole("a\ud800b")
+    'a\ufffdb'
+    """
+    return re.sub("[\ud800-\udfff]", "\ufffd", text)
+
+
 def _is_file(text: str) -> bool:
     try:
         return "\n" not in text and Path(text).is_file()
@@ -446,6 +469,8 @@ def units_of(messages: Sequence[dict[str, Any]]) -> list[str]:
     >>> units_of([{"role": "user", "content": "Hi!", "time": "2024-05-01"}, {"content": "Noted."}])
     ['[2024-05-01] user: Hi!', 'Noted.']
     """
+    if not isinstance(messages, list | tuple):
+        raise RunError(f"a {type(messages).__name__} cannot be read: give a text, a Path, or a list of messages")
     units = []
     for number, message in enumerate(messages, start=1):
         content = message.get("content") if isinstance(message, dict) else None
@@ -470,14 +495,17 @@ def messages_in(path: Path) -> list[dict[str, Any]]:
     path = Path(path)
     if path.suffix == ".jsonl":
         found = []
-        for number, line in enumerate(read_text(path).split("\n"), start=1):
+        for number, line in enumerate(_text_of(path).split("\n"), start=1):
             if line.strip():
                 try:
                     found.append(json.loads(line))
                 except (ValueError, RecursionError) as error:
                     raise RunError(f"{path}:{number}: not a line of JSON ({error})") from error
     else:
-        found = read_json(path)
+        try:
+            found = json.loads(_text_of(path))
+        except (ValueError, RecursionError) as error:
+            raise RunError(f"{path}: not valid JSON ({error}); correct the file") from error
     try:
         return list(_messages(found))
     except (KeyError, TypeError, AttributeError, ValueError, OSError, OverflowError, RecursionError) as error:

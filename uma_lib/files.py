@@ -28,7 +28,7 @@ def read_text(path: Path) -> str:
     except OSError as error:
         raise file_error(error, path, "read") from error
     except UnicodeDecodeError as error:
-        raise RunError(f"{path}: not UTF-8 text; restore the file") from error
+        raise RunError(f"{path}: not UTF-8 text; restore the file, or save it as UTF-8") from error
 
 
 def read_json(path: Path) -> Any:

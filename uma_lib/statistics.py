@@ -51,6 +51,11 @@ def accuracy_of(cell: Sequence[Row]) -> Row:
     """
     unscored = sum(row["correct"] is None for row in cell)
     cell = [row for row in cell if row["correct"] is not None]
+    if not cell:
+        return {
+            "accuracy": None, "low": None, "high": None, "by_checkpoint": [], "streams": 0, "questions": 0,
+            "checkpoints": 0, "unscored": unscored,
+        }  # fmt: skip
     checkpoints, streams = (list(dict.fromkeys(row[name] for row in cell)) for name in ("seed", "stream"))
     correct, asked = np.zeros((2, len(checkpoints), len(streams)))
     for row in cell:
