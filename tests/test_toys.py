@@ -1,6 +1,7 @@
 """A new data set and a new agent, one class each with no other file touched, in an evaluation and in training."""
 
 import csv
+from dataclasses import replace
 
 import pytest
 
@@ -13,6 +14,7 @@ from uma_lib.files import RunError
 from uma_lib.nano.agents import Oracle
 from uma_lib.parameters import check
 from uma_lib.paths import BASE
+from uma_lib.scoring import Score
 from uma_lib.training import TrainingConfig, train
 
 SHORT = {"session_tokens": 700, "turn_tokens": 24}
@@ -34,6 +36,45 @@ def test_they_are_evaluated(tmp_path):
     assert summary["chance"] and {row["horizon"] for row in rows} == {3}
     with pytest.raises(RunError, match="specs has changed since"):  # other agents are another evaluation
         run(config, tmp_path, [Likes()], specs[1:])
+
+
+def test_what_cannot_be_evaluated_is_said_before_it_is_played(tmp_path):
+    class Silent(Likes):
+        name = "silent"
+
+        def sample(self, split, number):
+            return super().sample(split, number).asking([])
+
+    class Late(Likes):
+        name = "late"
+
+        def sample(self, split, number):
+            sample = super().sample(split, number)
+            return sample.asking([replace(question, after=9) for question in sample.questions])
+
+    config, oracle = check(EvaluationConfig, {"agents": ["oracle"]}), AgentSpec("oracle", Oracle, informed=True)
+    for number, (sets, specs, said) in enumerate((
+        ([Likes(), Likes()], [oracle], "two parts are called oracle-0-likes"),
+        ([Likes()], [oracle, AgentSpec("oracle", Concat)], "two parts are called oracle-0-likes"),
+        ([Silent()], [oracle], "silent asks nothing in the split test"),
+        ([Late()], [oracle], "is asked after 9 chunks, and its sample has 3"),
+        ([Likes()], [AgentSpec("uma", UMA)], "asks a model, and there is none"),
+    )):  # fmt: skip
+        with pytest.raises(RunError, match=said):
+            run(config, tmp_path / str(number), sets, specs)
+
+
+def test_scores_of_any_kind_are_kept(tmp_path):
+    values = iter([0.1 + 0.2, 1e-9, 1.0, 0.0, None, 0.5, 1 / 3, *[0.25] * 100])
+
+    class Graded(Likes):
+        def scores(self, question, answer):
+            return (Score(next(values), "f1"),)
+
+    config = check(EvaluationConfig, {"agents": ["oracle"]})
+    run(config, tmp_path, [Graded()], [AgentSpec("oracle", Oracle, informed=True)])
+    kept = [row["correct"] for row in read_answers(tmp_path)]
+    assert kept[:7] == [pytest.approx(0.3), pytest.approx(1e-9), 1, 0, None, 0.5, pytest.approx(1 / 3)]
 
 
 def test_they_are_trained_on(tmp_path):

@@ -156,7 +156,9 @@ def assist(arguments: argparse.Namespace) -> None:
         for path in arguments.files:
             text = sys.stdin.read() if str(path) == "-" else path
             traces = agent.read(text, arguments.source)
-            print(f"{path}: {len(traces)} chunks read; {len(agent.memory.bank)} entries in the bank")
+            cut = sum(not trace.finished for trace in traces)
+            ended = f" ({cut} of them came to no end within the limits)" if cut else ""
+            print(f"{path}: {len(traces)} chunks read{ended}; {len(agent.memory.bank)} entries in the bank")
         return
     agent = MemoryAgent.load(folder, **values)
     for question in arguments.questions:

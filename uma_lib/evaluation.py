@@ -321,6 +321,9 @@ def _run(
     config: EvaluationConfig, out: Path, sets: Sequence[Dataset], specs: Sequence[AgentSpec], given: dict[str, str]
 ) -> dict[str, Any]:
     folder, summary_path = Run(out), out / "summary.json"
+    names = Counter(part_name(spec, data) for spec in specs for data in sets)
+    if twice := [name for name, count in names.items() if count > 1]:
+        raise RunError(f"two parts are called {twice[0]}: give agents (or their seed) and data sets names of their own")
     models = list(dict.fromkeys(spec.model for spec in specs if spec.model))
     check_models(config, folder, sets, models)
     folder.start(asdict(config), inputs_of(models) | given)
@@ -342,6 +345,8 @@ def _run(
             name = part_name(spec, data)
             path = out / "parts" / f"{name}.csv"
             samples = list(data.samples(config.split))
+            if not any(sample.questions for sample in samples):
+                raise RunError(f"the data set {data.name} asks nothing in the split {config.split}; leave it out")
             if not path.exists():
                 bar.set_description(f"{spec.name}, {data.name}", refresh=False)
                 if spec.model is not None and spec.model != loaded:
@@ -435,9 +440,14 @@ def _csv(rows: Sequence[Row]) -> str:
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
     writer.writerows(
-        {name: f"{value:g}" if isinstance(value, float) else value for name, value in row.items()} for row in rows
+        {name: _written(value) if isinstance(value, float) else value for name, value in row.items()} for row in rows
     )
     return text.getvalue()
+
+
+def _written(value: float) -> str:
+    """A score as a field: 1 and 0.5, never 1e-05."""
+    return f"{value:.12f}".rstrip("0").rstrip(".")
 
 
 def _part(path: Path, samples: Sequence[Sample]) -> list[Row]:

@@ -153,7 +153,11 @@ def roll_out(
 
 
 def _asked_at(question: Question, sample: Sample) -> int:
-    return len(sample.chunks) if question.after is None else question.after
+    chunks = len(sample.chunks)
+    after = chunks if question.after is None else question.after
+    if not 0 <= after <= chunks:
+        raise RunError(f"the question {question.id} is asked after {after} chunks, and its sample has {chunks}")
+    return after
 
 
 def _stops(sample: Sample) -> list[int]:
