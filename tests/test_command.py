@@ -56,10 +56,21 @@ def test_what_cannot_be_is_one_line(tmp_path):
         (["read", "memory", REPO / "LICENSE"], "no model is named"),
         (["read", "memory", REPO / "LICENSE", "--set", "modl=x"], "did you mean 'model'"),
         (["read", "memory", REPO / "LICENSE", "--model", "http://localhost:1/v1"], "name its model"),
+        (["read", "memory", REPO / "LICENSE", "--set", "folder=3"], "unknown parameter 'folder'"),
+        (["ask", "memory", "?", "--set", "engine=x"], "unknown parameter 'engine'"),
     ):
         found = uma(tmp_path, *words, code=1)
         assert said in found and len(found.strip().splitlines()) == 1
     assert not (tmp_path / "memory").exists()
+
+
+def test_a_model_that_was_wrong_is_put_right(tmp_path):
+    (tmp_path / "a.txt").write_text("Ann likes tea.")
+    dead = ["--model", "http://localhost:1/v1#m", "--set", "patience=0"]
+    assert "no connection" in uma(tmp_path, "read", "memory", "a.txt", *dead, code=1)
+    with MemoryServer(True).run() as (url, _):
+        uma(tmp_path, "read", "memory", "a.txt", "--model", f"{url}#m")
+        assert uma(tmp_path, "ask", "memory", "What does Ann like?") == "tea\n"
 
 
 def test_an_interrupted_reading_goes_on(tmp_path):

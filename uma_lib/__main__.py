@@ -145,14 +145,15 @@ def assist(arguments: argparse.Namespace) -> None:
         return
     shortcuts = {"model": arguments.model, "name": arguments.name}
     values |= {name: value for name, value in shortcuts.items() if value is not None}
+    check(configuration(arguments.command), values)
     there = (folder / "agent.json").exists()
     if arguments.command == "read":
         for path in arguments.files:
             if str(path) != "-" and not path.is_file():
                 raise RunError(f"{path}: no such file; nothing was read")
         agent = MemoryAgent.load(folder, **values) if there else MemoryAgent(**values)
-        if not there:
-            agent.save(folder)
+        if not there or values:
+            agent.save(folder)  # with these settings from now on
         for path in arguments.files:
             text = sys.stdin.read() if str(path) == "-" else path
             traces = agent.read(text, arguments.source)
@@ -323,8 +324,8 @@ def parser() -> argparse.ArgumentParser:
             command.add_argument("questions", nargs="+", metavar="QUESTION")
             command.add_argument("--trace", action="store_true", help="show turns and tool results; off by default")
         command.add_argument("--model", help="a folder, a .gguf file, a hub name or a server's address; "
-                             "by default the one that the memory was made with")  # fmt: skip
-        command.add_argument("--name", help="of the model at a server; by default as the memory was made")
+                             "by default the one it was last read with")  # fmt: skip
+        command.add_argument("--name", help="of the model at a server; by default as it was last read")
         command.add_argument("--parameters", type=Path, metavar="FILE", help="YAML file of parameters; none by default")
         command.add_argument("--set", action="append", default=[], metavar="NAME=VALUE",
                              help="one parameter, as often as needed; it overrides the file")  # fmt: skip
