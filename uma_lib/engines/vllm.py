@@ -4,8 +4,8 @@ The package is imported when a `VLLM` is made, not before. Sessions go on in rou
 by vLLM's own scheduler, and read again from its prefix cache in the next round. Log-probabilities are those of vLLM's
 kernels, which differ from the trainer's by rounding; the clipped ratio of the objective starts from them.
 
-It was written against vLLM 0.11's interface and is tested here against a stand-in for it, since this project's own
-machines have no GPU.
+It is written for the interface of vLLM 0.11 and tested against a stand-in for the package; it has not been run on a GPU
+yet.
 """
 
 from __future__ import annotations
