@@ -19,10 +19,10 @@ import uma_lib
 from tests.memory_server import MemoryServer
 from tests.model_server import server
 from uma_lib import MemoryAgent, assistant
-from uma_lib.assistant import chunks_of, messages_in, units_of
 from uma_lib.engines.remote import Remote
 from uma_lib.files import RunError
 from uma_lib.sample import Guide
+from uma_lib.texts import chunks_of, messages_in, units_of
 
 CHAT = [{"role": "user", "content": f"Ann{k} likes thing{k}.", "time": f"2024-05-{k + 1:02}"} for k in range(30)]
 SMALL = {"session_tokens": 2500, "chunk_tokens": 60, "patience": 20.0}

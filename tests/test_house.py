@@ -28,7 +28,7 @@ ORDER = """
     ledger.testsets ledger.card ledger.schema ledger.dataset ledger.rewrite ledger.__main__
     terms retrieval environment engines.protocol engines.remote engines.load engines.local engines.chat engines.policy
     engines.open engines.vllm
-    agents.agent agents.uma agents.readers agents.all assistant rollout credit distributed resume training
+    agents.agent agents.uma agents.readers agents.all texts assistant rollout credit distributed resume training
     nano.script nano.agents nano.demonstrations nano.habits nano.base evaluation revisions
     report.results report.figures pipeline __main__ command
 """.split()
@@ -84,7 +84,7 @@ def test_imports_that_go_upwards_are_seen(tmp_path, monkeypatch) -> None:
 TORCH_FREE = """
     paths files parameters runs processes server views memory lenient calls tools scoring tolerant seeds sample prompts
     ledger ledger.dataset ledger.schema terms retrieval environment engines.protocol agents.agent agents.uma
-    agents.readers agents.all engines.remote engines.open assistant views rollout credit nano.script nano.agents
+    agents.readers agents.all engines.remote engines.open texts assistant views rollout credit nano.script nano.agents
 """.split()
 
 

@@ -16,8 +16,8 @@ import pytest
 from transformers import AutoModelForCausalLM
 
 from uma_lib import MemoryAgent
-from uma_lib.assistant import units_of
 from uma_lib.engines.policy import Policy
+from uma_lib.texts import units_of
 
 CHAT = [{"role": "user", "content": f"I bought item {k} for {k + 3} dollars.", "time": f"2024-05-{k + 1:02}"}
         for k in range(30)]  # fmt: skip
