@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -16,6 +16,8 @@ from uma_lib.rollout import Context, roll_out
 from uma_lib.sample import Dataset, Sample
 from uma_lib.scoring import Gold
 from uma_lib.tools import render_call
+
+SPLITS = ("train", "validation", "test")
 
 
 class FaithfulEngine(NoModel):
@@ -98,16 +100,16 @@ def check_agent(
 
 
 def _another(gold: Gold) -> Gold:
-    value = {"amount": "987654", "dates": "1999-12-31", "categories": "nonsense"}[gold.kind]
-    return Gold(gold.kind, (value,))
+    values = {"amount": ("987654",), "dates": ("1999-12-31",), "choice": ("z", "nonsense")}
+    return Gold(gold.kind, values.get(gold.kind, ("nonsense",)))
 
 
-def check_dataset(data: Dataset, samples: int = 4) -> None:
-    """The first samples of each split, and draws."""
+def check_dataset(data: Dataset, samples: int = 4, splits: Sequence[str] = SPLITS, draws: bool = True) -> None:
+    """The first samples of each split, and draws; a set for evaluation has the split test and no draws."""
     assert data.name and data.metrics
     ids: set[str] = set()
     texts: set[tuple[str, ...]] = set()
-    for split in ("train", "validation", "test"):
+    for split in splits:
         first, second = (list(islice(data.samples(split), samples)) for _ in range(2))
         assert [one.id for one in first] == [one.id for one in second], "the order of a split changes"
         assert first, f"the split {split} is empty"
@@ -124,13 +126,16 @@ def check_dataset(data: Dataset, samples: int = 4) -> None:
             for question in sample.questions:
                 scores = data.scores(question, str(question.gold))
                 assert tuple(score.metric for score in scores) == tuple(data.metrics)
-                assert scores[0].value == 1.0, f"{question.id}: its own gold scores {scores[0].value}"
+                wanted = None if question.gold.kind == "rubric" else 1.0  # which only a judge can score
+                assert scores[0].value == wanted, f"{question.id}: its own gold scores {scores[0].value}"
                 name, after = question.id, question.after
                 assert data.scores(question, None)[0].value in (0.0, None), f"{name}: no answer is worth something"
                 assert all(0 <= k < len(chunks) for k in question.evidence), f"{name}: evidence is out of range"
                 assert after is None or 0 < after <= len(chunks), f"{name}: after is out of range"
             blind = sample.blind()
             assert blind.truth is None and all(question.gold is None for question in blind.questions)
+    if not draws:
+        return
     one, two = (data.draw(random.Random(3), 0.5) for _ in range(2))
     assert (one.id, list(one.chunks)) == (two.id, list(two.chunks)), "a draw depends on more than its randomness"
 

@@ -1,4 +1,4 @@
-"""A hub of models for tests: it has one, ``owner/nano``, beside whose files lie some that nobody should take."""
+"""A hub for tests: it has one model, ``owner/nano``, with files beside it that nobody should take, and data sets."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ FILES |= {"pytorch_model.bin": b"pickle", "modeling.py": b"raise SystemExit", "o
 
 
 class ModelHub:
-    """``address`` to ask at, ``asked`` paths; `stop` ends it."""
+    """``address`` to ask at, ``asked`` paths; `stop` ends it. ``datasets``: of each repository its files."""
 
-    def __init__(self) -> None:
+    def __init__(self, datasets: dict[str, dict[str, bytes]] | None = None) -> None:
         self.asked: list[str] = []
         hub = self
 
@@ -37,8 +37,21 @@ class ModelHub:
                     self._send(json.dumps(model).encode())
                 elif path.startswith("/owner/nano/resolve/") and name in FILES:
                     self._send(FILES[name], hashlib.sha1(FILES[name]).hexdigest())
+                elif found := self._dataset(path):
+                    self._send(*found)
                 else:
                     self._send(b"{}", code=404)
+
+            def _dataset(self, path: str) -> tuple[bytes, str] | None:
+                for repository, files in (datasets or {}).items():
+                    if path.startswith(f"/api/datasets/{repository}"):
+                        siblings = [{"rfilename": file} for file in files]
+                        listed = {"id": repository, "sha": COMMIT, "tags": [], "siblings": siblings, "private": False}
+                        return json.dumps(listed).encode(), "none"
+                    name = path.partition(f"/datasets/{repository}/resolve/")[2].partition("/")[2]
+                    if name in files:
+                        return files[name], hashlib.sha1(files[name]).hexdigest()
+                return None
 
             do_HEAD = do_GET
 

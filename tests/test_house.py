@@ -26,9 +26,11 @@ ORDER = """
     paths files parameters runs processes server views memory lenient calls tools scoring tolerant seeds statistics
     sample prompts ledger.language ledger.state ledger.questions ledger.streams ledger ledger.files ledger.authors
     ledger.testsets ledger.card ledger.schema ledger.dataset ledger.rewrite ledger.__main__
-    terms retrieval environment engines.protocol engines.remote engines.load engines.local engines.chat engines.policy
+    terms metrics retrieval texts datasets.source datasets.build datasets.labels datasets.documents datasets.dialogues
+    datasets.processed datasets.sets
+    environment engines.protocol engines.remote engines.load engines.local engines.chat engines.policy
     engines.open engines.vllm
-    agents.agent agents.uma agents.readers agents.all texts assistant rollout credit distributed resume training
+    agents.agent agents.uma agents.readers agents.all assistant rollout credit distributed resume training
     nano.script nano.agents nano.demonstrations nano.habits nano.base evaluation revisions
     report.results report.figures pipeline __main__ command
 """.split()

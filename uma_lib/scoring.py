@@ -67,20 +67,35 @@ _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _QUOTES = "\"'`*_“”„‘’«»「」 \t\r\n"
 
 
+GOLDS = ("amount", "dates", "categories", "label", "choice", "text", "keywords", "rubric")
+
+
 @dataclass(frozen=True, slots=True)
 class Gold:
     """The right answer to a question and how to compare with it.
 
-    ``values`` is one decimal string ("12.50") for an amount, else one or more ISO dates or category names.
+    ========== =================================================================== ======================
+    kind       values                                                              compared by
+    ========== =================================================================== ======================
+    amount     one decimal string, "12.50"                                         `score`, as decimals
+    dates      one or more ISO dates                                               `score`, as sets
+    categories one or more names                                                   `score`, as sets
+    label      the label of a class, then other spellings of it                    `metrics`
+    choice     the letter of an option, then its text                              `metrics`
+    text       a short answer, then other answers that are as good                 `metrics`
+    keywords   parts that the answer should hold                                   `metrics`
+    rubric     what a good answer is like, in words                                a judge alone
+    ========== =================================================================== ======================
+
     Raises ValueError for a gold that no answer could match (empty, malformed, a name holding a separator).
     """
 
-    kind: Literal["amount", "dates", "categories"]
+    kind: Literal["amount", "dates", "categories", "label", "choice", "text", "keywords", "rubric"]
     values: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        if self.kind not in ("amount", "dates", "categories"):
-            raise ValueError(f"Gold.kind is {self.kind!r}; use 'amount', 'dates' or 'categories'")
+        if self.kind not in GOLDS:
+            raise ValueError(f"Gold.kind is {self.kind!r}; use one of {', '.join(GOLDS)}")
         if not self.values or isinstance(self.values, str):
             raise ValueError(f"Gold.values is {self.values!r}; give a tuple with at least one string")
         if self.kind == "amount" and (len(self.values) != 1 or parse_amount(self.values[0]) is None):
@@ -89,6 +104,10 @@ class Gold:
             raise ValueError(f"dates gold {self.values!r}; write every date as YYYY-MM-DD")
         if self.kind == "categories" and not all(parse_set(v) == {v.casefold()} for v in self.values):
             raise ValueError(f"categories gold {self.values!r}; names may hold no comma, semicolon, '&' or 'and'")
+        if not all(isinstance(value, str) and value.strip() for value in self.values):
+            raise ValueError(f"{self.kind} gold {self.values!r}; every value must be a text that is not empty")
+        if self.kind == "choice" and not (len(self.values) == 2 and re.fullmatch("[a-z]", self.values[0])):
+            raise ValueError(f"choice gold {self.values!r}; give the letter of the option and its text")
 
     @property
     def value(self) -> Decimal | frozenset[str]:
@@ -99,7 +118,7 @@ class Gold:
 
     def __str__(self) -> str:
         """The answer as a text that scores 1."""
-        return ", ".join(self.values)
+        return self.values[0] if self.kind in ("label", "choice", "text") else ", ".join(self.values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,11 +190,14 @@ def score(answer: str, gold: Gold) -> float:
 
     The answer may be the text of the final action with or without a ``\boxed{}`` (see `extract_answer`).
     Amounts: decimal equality, see `parse_amount`. Dates and categories: equality of sets, see `parse_set`; an
-    extra or a missing item is wrong, dates must be written YYYY-MM-DD. An empty answer is always wrong.
+    extra or a missing item is wrong, dates must be written YYYY-MM-DD. An empty answer is always wrong. Golds of
+    other kinds raise ValueError: `metrics` reads them.
 
     >>> score(r"\boxed{12.5}", Gold("amount", ("12.50",))), score("112.50", Gold("amount", ("12.50",)))
     (1.0, 0.0)
     """
+    if gold.kind not in ("amount", "dates", "categories"):
+        raise ValueError(f"a gold of kind {gold.kind} is compared by uma_lib.metrics")
     text = extract_answer(answer)
     return float((parse_amount(text) if gold.kind == "amount" else parse_set(text)) == gold.value)
 

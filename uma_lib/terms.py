@@ -124,9 +124,9 @@ def _read(token: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     if _IS_NUMBER.fullmatch(token):
         if "," in token[-3:]:
             token = token.replace(".", "").replace(",", ".")
-        return (_number(token.replace(",", "").replace("'", "")),), ()
+        return (number(token.replace(",", "").replace("'", "")),), ()
     if _IS_DECIMAL.fullmatch(token):
-        return (_number(token),), ()
+        return (number(token),), ()
     if "." in token or not token.isalnum() and regex.search("[-:/]", token):
         return (token,), _runs(token)
     words: list[str] = []
@@ -143,10 +143,10 @@ def _read(token: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return tuple(words), tuple(parts)
 
 
-def _number(digits: str) -> str:
+def number(digits: str) -> str:
     """Digits with at most one point, without zeros that say nothing.
 
-    >>> [_number(text) for text in ("12.50", "012.00", ".5", "100", "007")]
+    >>> [number(text) for text in ("12.50", "012.00", ".5", "100", "007")]
     ['12.5', '12', '0.5', '100', '007']
     """
     if "." not in digits:
@@ -168,4 +168,4 @@ def _runs(token: str) -> tuple[str, ...]:
         for last in pieces[place : place + 4]
         if last is not pieces[-1] or first is not pieces[0]
     )
-    return tuple(_number(text) if _IS_DECIMAL.fullmatch(text) else text for text in found)
+    return tuple(number(text) if _IS_DECIMAL.fullmatch(text) else text for text in found)
