@@ -42,10 +42,16 @@ class FaithfulEngine(NoModel):
             else:
                 read += self.size(ask.messages, None)
             messages += ask.messages
-            text = self.reply(messages, tools)
+            room = min(ask.max_new, ask.budget - read - written)
+            if room < 1:
+                turn = Turn("", False, None, read, written, full=True)
+                continue
+            text, stopped = self.reply(messages, tools), True
+            if self.count(text) > room:
+                text, stopped = " ".join(text.split()[: int(room)]), False
             messages.append({"role": "assistant", "content": text})
             written += self.count(text)
-            turn = Turn(text, True, None, read, written)
+            turn = Turn(text, stopped, None, read, written)
 
     def reply(self, messages, tools) -> str:
         if tools:
@@ -54,6 +60,20 @@ class FaithfulEngine(NoModel):
         name = question.removeprefix("What does ").removesuffix(" like?")
         liked = [line.split(" likes ")[1] for line in shown.splitlines() if line.startswith(f"{name} likes ")]
         return f"\\boxed{{{liked[-1] if liked else 'nothing'}}}"
+
+
+class Says(FaithfulEngine):
+    """A model that says what a function of the messages and tools gives; ``seen`` are all messages of every turn."""
+
+    context_tokens = 100_000
+
+    def __init__(self, reply: Callable[[list, list | None], str]):
+        self.seen: list[list[dict]] = []
+        self._reply = reply
+
+    def reply(self, messages, tools) -> str:
+        self.seen.append(list(messages))
+        return self._reply(messages, tools)
 
 
 def check_agent(
@@ -69,7 +89,8 @@ def check_agent(
         (trajectory,) = context.trajectories
         assert len(trajectory.sessions) == len(played.chunks), "observe gives a trace for every chunk"
         for trace in trajectory.traces:
-            assert trace.read + trace.written <= limits.session_tokens, "a session is over its budget"
+            for one in trace.sessions:
+                assert one.read + one.written <= limits.session_tokens, "a session is over its budget"
         return trajectory.agent, [trace.answer for trace in trajectory.answers]
 
     agent, answers = play(sample)

@@ -28,7 +28,7 @@ SAMPLE = next(LIKES.samples("test"))
 # --- agents -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", [*KINDS.values(), Oracle], ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kind", [*KINDS.values(), Oracle], ids=[*KINDS, "oracle"])
 def test_agents(kind, tmp_path):
     check_agent(lambda _: kind, LIKES, SAMPLE, FaithfulEngine(), tmp_path, encode=encode, informed=kind is Oracle)
 

@@ -30,7 +30,9 @@ ORDER = """
     datasets.processed datasets.sets
     environment engines.protocol engines.remote engines.load engines.local engines.chat engines.policy
     engines.open engines.vllm
-    agents.agent agents.uma agents.readers agents.all assistant rollout credit distributed resume training
+    agents.agent agents.uma agents.readers
+    agents.memagent agents.mem1 agents.mem_alpha agents.a_mem agents.all
+    assistant rollout credit distributed resume training
     nano.script nano.agents nano.demonstrations nano.habits nano.base evaluation revisions
     report.results report.figures pipeline __main__ command
 """.split()

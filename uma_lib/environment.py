@@ -22,6 +22,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 from uma_lib import prompts
 from uma_lib.memory import Memory, Result
@@ -114,9 +115,13 @@ QUESTION_SCHEMAS = [schema(method) for method in _methods(QuestionTools(Memory()
 SEARCH_TOOLS = ("bm25", "embedding")  # offered only where raw text is kept
 
 
-class _Session(ABC):
-    """What both phases share: turns, limits, counting of calls."""
+class Session(ABC):
+    """What sessions with tools share: turns, limits, counting of calls.
 
+    terminal: the tool that ends it; "": it ends with a turn without calls.
+    """
+
+    phase: Literal["memory", "question"]
     terminal: str
     schemas: list[dict]
 
@@ -175,7 +180,7 @@ class _Session(ABC):
         """What the terminal call does beyond its own effect."""
 
 
-class MemorySession(_Session):
+class MemorySession(Session):
     """Phase I: one chunk is read, the memory is changed in place, the core is committed at the end.
 
     >>> memory = Memory()
@@ -188,7 +193,7 @@ class MemorySession(_Session):
     ('total 12', True)
     """
 
-    terminal = "update_core"
+    phase, terminal = "memory", "update_core"
     schemas = MEMORY_SCHEMAS
 
     def __init__(self, memory: Memory, chunk: str, limits: Limits, guide: Guide = GENERAL):
@@ -207,14 +212,14 @@ class MemorySession(_Session):
         pass  # update_core has written the core itself
 
 
-class QuestionSession(_Session):
+class QuestionSession(Session):
     """Phase II: one question is answered from the final memory, which stays as it is.
 
     With an ``index`` over the raw chunks the model is offered to search them, too. ``answer`` is the text of the
     answer, or None where the session ended without one.
     """
 
-    terminal = "answer"
+    phase, terminal = "question", "answer"
 
     def __init__(
         self,

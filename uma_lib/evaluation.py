@@ -203,7 +203,7 @@ def evaluate(
     rows = []
     for context in contexts:
         (trajectory,) = context.trajectories
-        memory = sum(trace.read + trace.written for trace in trajectory.sessions)
+        memory = sum(sum(trace.cost) for trace in trajectory.sessions)
         for question, trace, scores in zip(
             context.sample.questions, trajectory.answers, trajectory.scores, strict=True
         ):
@@ -215,6 +215,7 @@ def row_of(
     spec: AgentSpec, sample: Sample, question: Question, trace: Trace, scores: Sequence[Score], memory_tokens: int = 0
 ) -> Row:
     """The row (see `COLUMNS`) of one answer."""
+    read, written = trace.cost
     return {
         "agent": spec.name,
         "seed": spec.seed,
@@ -227,8 +228,8 @@ def row_of(
         "answer": " ".join((trace.answer or "").split()),  # on one line
         "correct": scores[0].value,
         "tolerant": scores[1].value if len(scores) > 1 else None,
-        "prompt_tokens": trace.read,
-        "written_tokens": trace.written,
+        "prompt_tokens": read,
+        "written_tokens": written,
         "memory_tokens": memory_tokens,
     }
 

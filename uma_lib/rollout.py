@@ -104,19 +104,20 @@ def roll_out(
     progress: Progress = None,
     encode: Encoder | None = None,
     search: bool = False,
+    whole: bool = True,
 ) -> None:
     """Add ``trajectories`` trajectories of agents of one kind to each context, with all answers, scored.
 
     key: of all randomness, before the names of context and trajectory. informed: the agents see golds and truth.
-    search: questions may search the raw chunks, by words and with ``encode`` by meaning. Questions that are asked after
-    some of the chunks are answered in between; an answer leaves the memory as it is.
+    search: questions may search the raw chunks, by words and with ``encode`` by meaning. whole: see `Setting`.
+    Questions that are asked after some of the chunks are answered in between; an answer leaves the memory as it is.
     """
     started: list[tuple[Context, Trajectory]] = []
     for context in contexts:
         for i in range(trajectories):
             setting = Setting(
                 limits, context.sample.guide, (*key, context.name, i), engine.count, engine.size, encode, search,
-                context.sample if informed else None,
+                whole, context.sample if informed else None,
             )  # fmt: skip
             started.append((context, Trajectory(kind(setting))))
 

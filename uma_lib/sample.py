@@ -37,7 +37,8 @@ class Guide:
 
     memory: str  # while it keeps a memory, chunk by chunk
     question: str  # when it is asked a question
-    reading: str  # when it answers from raw chunks that are shown to it
+    reading: str  # when it answers from raw chunks that are shown to it, or from a memory of its own kind
+    about: str = ""  # what the stream is about and what to keep of it, for agents with other tools; "": not told
 
 
 @dataclass(frozen=True, slots=True)

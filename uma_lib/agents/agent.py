@@ -22,21 +22,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from uma_lib import views
-from uma_lib.calls import ToolCall
+from uma_lib.calls import ToolCall, split_thought
 from uma_lib.engines.protocol import Ask, Dialogue, Message, Tokens
-from uma_lib.environment import Limits, MemorySession, QuestionSession
-from uma_lib.memory import Diff, Result
+from uma_lib.environment import Limits, Session
+from uma_lib.files import RunError, read_json
+from uma_lib.memory import Diff, Result, count_words
 from uma_lib.prompts import GENERAL
 from uma_lib.retrieval import Encoder
 from uma_lib.sample import Guide, Sample
+from uma_lib.scoring import extract_answer
 from uma_lib.seeds import Key, seed_of
 
-__all__ = ["Agent", "Key", "Kind", "Setting", "Trace", "play_session"]
+__all__ = ["Agent", "Key", "Kind", "Setting", "Trace", "answer_in", "ask_once", "play_session", "said_in", "texts_in"]
 
 
 @dataclass(frozen=True)
@@ -46,10 +48,11 @@ class Setting:
     limits: Limits = Limits()
     guide: Guide = GENERAL
     key: Key = ()  # of all its randomness; ends with the number of the trajectory
-    count: Callable[[str], int] = lambda text: len(text.split())  # tokens of a text
+    count: Callable[[str], int] = count_words  # tokens of a text
     size: Callable[[list[Message], list[dict] | None], int] = lambda messages, tools: 0  # tokens of an opening
     encode: Encoder | None = None  # texts to vectors, for search by meaning
     search: bool = False  # questions may search the raw chunks
+    whole: bool = True  # readers show whole chunks and passages alone; else text that is too long is cut to the token
     sample: Sample | None = None  # with golds and truth, for informed agents alone
 
 
@@ -69,10 +72,21 @@ class Trace:
     answer: str | None = None  # None where a question session ended without one
     shown: list[str] = field(default_factory=list)  # raw text that a reader was shown
     seconds: float = 0.0  # of the wall clock, other sessions of the batch included
+    parts: list[Trace] = field(default_factory=list)  # sessions of the model that came before it and led to it
 
     @property
     def valid_calls(self) -> int:
         return sum(result.ok for _, result in self.calls)
+
+    @property
+    def sessions(self) -> list[Trace]:
+        """Its parts and itself: each is a session of the model with a budget of its own."""
+        return [*(session for part in self.parts for session in part.sessions), self]
+
+    @property
+    def cost(self) -> tuple[int, int]:
+        """Tokens read and tokens written in all `sessions`."""
+        return sum(one.read for one in self.sessions), sum(one.written for one in self.sessions)
 
     @property
     def said(self) -> str:
@@ -93,7 +107,8 @@ class Trace:
         return f"Trace({self.phase}: {turns} turns, {valid}, {self.read} tokens read, {self.written} written{said})"
 
     def _repr_html_(self) -> str:
-        parts = []
+        parts = [views.block(f"{len(self.parts)} sessions before", "".join(part._repr_html_() for part in self.parts),
+                             opened=False)] if self.parts else []  # fmt: skip
         for message in self.messages:
             role, opened = message["role"], message["role"] not in ("system",)
             if thought := message.get("thought"):
@@ -111,7 +126,7 @@ class Trace:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; token ids and log-probabilities are left out."""
-        found = asdict(self) | {"tokens": None}
+        found = asdict(replace(self, tokens=None, parts=[])) | {"parts": [part.to_json() for part in self.parts]}
         found["calls"] = [
             {
                 "name": call.name,
@@ -133,7 +148,8 @@ class Trace:
         diff = found["diff"]
         if diff is not None:
             diff = Diff(**diff | {"changed": {key: tuple(pair) for key, pair in diff["changed"].items()}})
-        return cls(**found | {"calls": calls, "diff": diff})
+        parts = [cls.from_json(part) for part in found.get("parts", [])]
+        return cls(**found | {"calls": calls, "diff": diff, "parts": parts})
 
 
 class Agent(Protocol):
@@ -155,10 +171,39 @@ class Agent(Protocol):
 Kind = Callable[[Setting], Agent]  # most often the agent's class
 
 
-def play_session(session: MemorySession | QuestionSession, limits: Limits, key: Key) -> Dialogue[Trace]:
+def ask_once(setting: Setting, phase: str, messages: list[Message], max_new: int, *key: int | str) -> Dialogue[Trace]:
+    """A session of one turn without tools; ``key`` seeds it after that of the setting. No answer is read from it."""
+    began, limits = time.monotonic(), setting.limits
+    turn = yield Ask(messages, None, True, max_new, limits.session_tokens, seed_of(*setting.key, *key))
+    said = {"role": "assistant", "content": turn.text} | ({"thought": turn.thought} if turn.thought else {})
+    return Trace(
+        phase, [*messages, said], turn.tokens, turn.read, turn.written, finished=turn.stopped,
+        seconds=round(time.monotonic() - began, 3),
+    )  # fmt: skip
+
+
+def said_in(trace: Trace) -> str:
+    """What the last turn of a trace says, without its thought."""
+    return split_thought(trace.messages[-1]["content"])[1].strip()
+
+
+def answer_in(trace: Trace) -> str | None:
+    """The answer that a trace ends with; a turn that was cut gave none, nor did one that only thought."""
+    return extract_answer(said_in(trace)) if trace.finished else None
+
+
+def texts_in(path: Path) -> list[str]:
+    """The texts of a JSON file that holds a list of them."""
+    found = read_json(path)
+    if not isinstance(found, list) or not all(isinstance(text, str) for text in found):
+        raise RunError(f"{path}: not a list of texts; restore the file")
+    return found
+
+
+def play_session(session: Session, limits: Limits, key: Key) -> Dialogue[Trace]:
     """Run one session of the environment to its end. Its `Trace` knows no diff, core or answer yet."""
     began = time.monotonic()
-    trace = Trace("memory" if isinstance(session, MemorySession) else "question", list(session.messages))
+    trace = Trace(session.phase, list(session.messages))
     new, fresh = list(session.messages), True
     while True:
         tools = session.schemas if fresh else None

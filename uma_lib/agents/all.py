@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from uma_lib.agents.a_mem import AMem
 from uma_lib.agents.agent import Kind
-from uma_lib.agents.readers import RAG, Concat, QuestionOnly
+from uma_lib.agents.mem1 import MEM1
+from uma_lib.agents.mem_alpha import MemAlpha
+from uma_lib.agents.memagent import MemAgent, MemAgentWithoutQuestion
+from uma_lib.agents.readers import RAG, Concat, QuestionOnly, RAGByMeaning, RAGByWords
 from uma_lib.agents.uma import UMA
 from uma_lib.seeds import Key
 
-KINDS: dict[str, Kind] = {"uma": UMA, "concat": Concat, "rag": RAG, "question_only": QuestionOnly}
+KINDS: dict[str, Kind] = {
+    "uma": UMA, "concat": Concat, "rag": RAG, "rag_bm25": RAGByWords, "rag_dense": RAGByMeaning, "memagent": MemAgent,
+    "memagent_woq": MemAgentWithoutQuestion, "mem1": MEM1, "mem_alpha": MemAlpha, "a_mem": AMem,
+    "question_only": QuestionOnly,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

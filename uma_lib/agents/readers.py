@@ -11,31 +11,44 @@ shown stands in stream order::
 
 and what is written is, for example, ``12\n\boxed{12}``.
 
-Source: the baselines of the paper (arXiv 2602.18493, section 4). Deviations: the paper's baselines have
-larger contexts than its agent uses at a time; here the budget is the same, and only whole sessions or
-passages are shown. `QuestionOnly` is a floor, the reader that is given the question only. This module
-knows nothing of gold answers.
+Source: the baselines of the paper (arXiv 2602.18493, section 4). Deviations: the paper's baselines have larger contexts
+than its agent uses at a time; here the budget is the same. With ``Setting.whole`` only whole chunks or passages are
+shown; else one more is cut to what is left of the budget: Concat keeps its end, so that the newest tokens are shown to
+the last one that fits, and RAG its beginning. `QuestionOnly` is a floor, the reader that is given the question only.
+This module knows nothing of gold answers.
 """
 
 from __future__ import annotations
 
-import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from uma_lib import prompts
-from uma_lib.agents.agent import Setting, Trace
-from uma_lib.calls import split_thought
-from uma_lib.engines.protocol import Ask, Dialogue
-from uma_lib.files import RunError, atomic_write_json, read_json
+from uma_lib.agents.agent import Setting, Trace, answer_in, ask_once, texts_in
+from uma_lib.engines.protocol import Dialogue
+from uma_lib.files import RunError, atomic_write_json
 from uma_lib.retrieval import RetrievalIndex, split_units
-from uma_lib.scoring import extract_answer
-from uma_lib.seeds import seed_of
 
 ANSWER_TOKENS = 256  # kept free for the answer
 TOP_K = 20  # passages that RAG ranks
 
 
-class _Reader:
+def most(low: int, high: int, fits: Callable[[int], bool]) -> int:
+    """The largest number from ``low``, which fits, to ``high`` that fits; whatever is smaller fits too.
+
+    >>> most(0, 100, lambda n: n * n < 50)
+    7
+    """
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle - 1)
+    return low
+
+
+class _Reader(ABC):
     """What all readers share: they keep the raw chunks, and answer from those that are ranked first and fit."""
 
     def __init__(self, setting: Setting):
@@ -48,91 +61,90 @@ class _Reader:
         return Trace("memory")
         yield
 
-    def ranked(self, question: str) -> list[str]:
-        """The texts to show, the most wanted first."""
-        raise NotImplementedError
+    @abstractmethod
+    def ranked(self, question: str) -> list[tuple[int, str]]:
+        """The texts to show with their places in the stream, the most wanted first."""
 
-    def in_order(self, texts: list[str]) -> list[str]:
-        """Some of the ranked texts in stream order."""
-        raise NotImplementedError
+    def cut(self, text: str, length: int) -> str:
+        """The part of a text that is shown where it does not fit as a whole."""
+        return text[:length]
 
     def answer(self, question: str, key: str = "") -> Dialogue[Trace]:
-        """Answer from the longest beginning of `ranked` that fits; RunError if not even its first text does."""
-        began, limits, guide = time.monotonic(), self.setting.limits, self.setting.guide
-        ranked = self.ranked(question)
-
-        def opening(count: int) -> list[dict[str, str]]:
-            return prompts.reading("\n".join(self.in_order(ranked[:count])), question, guide)
-
-        def fits(count: int) -> bool:
-            return self.setting.size(opening(count), None) + ANSWER_TOKENS <= limits.session_tokens
-
-        if not fits(1):
-            size = self.setting.size(opening(1), None)
-            raise RunError(
-                f"one session or passage with its question takes {size} tokens, and {ANSWER_TOKENS} are kept "
-                f"for the answer: raise session_tokens ({limits.session_tokens}) or make sessions shorter"
-            )
-        count = 1 if ranked else 0
-        while count < len(ranked) and fits(count + 1):
-            count += 1
+        """Answer from the longest beginning of `ranked` that fits; RunError where nothing does."""
+        shown = self._shown(question)
         # the first trajectory has the seeds of the committed results, which know of one only
         *place, number = self.setting.key or (0,)
-        seed = seed_of(*place, *([number] if number else []), "reading", key or question)
-        messages = opening(count)
-        turn = yield Ask(messages, None, True, limits.turn_tokens, limits.session_tokens, seed)
-        # a turn that was cut gave no answer, as in a question session; nor does a thought
-        answer = extract_answer(split_thought(turn.text)[1]) if turn.stopped else None
-        messages = [*messages, {"role": "assistant", "content": turn.text}]
-        return Trace(
-            "question", messages, turn.tokens, turn.read, turn.written, finished=turn.stopped, answer=answer,
-            shown=self.in_order(ranked[:count]), seconds=round(time.monotonic() - began, 3),
-        )  # fmt: skip
+        setting = replace(self.setting, key=(*place, *([number] if number else [])))
+        messages = prompts.reading("\n".join(shown), question, self.setting.guide)
+        trace = yield from ask_once(
+            setting, "question", messages, self.setting.limits.turn_tokens, "reading", key or question
+        )
+        trace.answer, trace.shown = answer_in(trace), shown
+        return trace
+
+    def _shown(self, question: str) -> list[str]:
+        """In stream order, what fits."""
+        setting, ranked = self.setting, self.ranked(question)
+        room = setting.limits.session_tokens - ANSWER_TOKENS
+
+        def texts(count: int, length: int = 0) -> list[str]:
+            cut = [(ranked[count][0], self.cut(ranked[count][1], length))] if length else []
+            return [text for _, text in sorted(ranked[:count] + cut)]
+
+        def size(*first: int) -> int:
+            return setting.size(prompts.reading("\n".join(texts(*first)), question, setting.guide), None)
+
+        least = min(1, len(ranked)) if setting.whole else 0
+        if (needed := size(least)) > room:
+            what = "one session or passage with its question" if least else "the question"
+            raise RunError(
+                f"{what} takes {needed} tokens, and {ANSWER_TOKENS} are kept for the answer: raise session_tokens "
+                f"({setting.limits.session_tokens}) or make sessions shorter"
+            )
+        count = most(least, len(ranked), lambda count: size(count) <= room)
+        if setting.whole or count == len(ranked):
+            return texts(count)
+        return texts(count, most(0, len(ranked[count][1]), lambda length: size(count, length) <= room))
 
     def save(self, folder: Path) -> None:
         """Write ``chunks.json``."""
         atomic_write_json(Path(folder) / "chunks.json", self.chunks)
 
     def load(self, folder: Path) -> None:
-        path = Path(folder) / "chunks.json"
-        found = read_json(path)
-        if not isinstance(found, list) or not all(isinstance(chunk, str) for chunk in found):
-            raise RunError(f"{path}: not a list of texts; restore the file")
-        for chunk in found:
+        for chunk in texts_in(Path(folder) / "chunks.json"):
             next(self.observe(chunk), None)
 
 
 class Concat(_Reader):
-    """The newest whole chunks that fit the budget, then the question."""
+    """The newest chunks that fit the budget, then the question."""
 
-    def ranked(self, question: str) -> list[str]:
-        return self.chunks[::-1]
+    def ranked(self, question: str) -> list[tuple[int, str]]:
+        return list(enumerate(self.chunks))[::-1]
 
-    def in_order(self, texts: list[str]) -> list[str]:
-        return texts[::-1]
+    def cut(self, text: str, length: int) -> str:
+        return text[len(text) - length :]
 
 
 class QuestionOnly(_Reader):
     """Nothing of the stream: a floor."""
 
-    def ranked(self, question: str) -> list[str]:
+    def ranked(self, question: str) -> list[tuple[int, str]]:
         return []
-
-    def in_order(self, texts: list[str]) -> list[str]:
-        return texts
 
 
 class RAG(_Reader):
     """Of the `TOP_K` best passages of about 1,000 characters as many as fit the budget, the best first.
 
-    Best is by reciprocal rank fusion of BM25 and MiniLM. Give all agents the same ``encode``, so that its cache is
-    shared.
+    search: how they are ranked: "bm25", by the words; "embedding", by meaning; "hybrid", by reciprocal rank fusion of
+    both (k = 60, over twice as many candidates). Passages are indexed once, when their chunk arrives. Give all agents
+    the same ``encode``, so that its cache is shared.
     """
 
-    def __init__(self, setting: Setting):
+    def __init__(self, setting: Setting, search: str = "hybrid"):
         super().__init__(setting)
         if setting.encode is None:
             raise ValueError("RAG searches by meaning: give the setting an encoder")
+        self.search = search
         self._index = RetrievalIndex(setting.encode)
         self._place: dict[str, int] = {}  # passage -> where it first stands in the stream
 
@@ -142,8 +154,9 @@ class RAG(_Reader):
             self._place.setdefault(passage, len(self._place))
         return (yield from super().observe(chunk))
 
-    def ranked(self, question: str) -> list[str]:
-        return self._index.hybrid(question, TOP_K)
+    def ranked(self, question: str) -> list[tuple[int, str]]:
+        found = getattr(self._index, self.search)(question, TOP_K)
+        return [(self._place[passage], passage) for passage in found]
 
-    def in_order(self, texts: list[str]) -> list[str]:
-        return sorted(texts, key=self._place.__getitem__)
+
+RAGByWords, RAGByMeaning = partial(RAG, search="bm25"), partial(RAG, search="embedding")

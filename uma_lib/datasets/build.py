@@ -44,7 +44,7 @@ def guide(family: str, given: bool = True) -> Guide:
     about = f" {_ABOUT[family]}" if given else ""
     return Guide(
         f"{GENERAL.memory}{about}", f"{GENERAL.question} {WORDING[family]}",
-        f"{GENERAL.reading}{about and ' ' + _ABOUT[family].partition('. ')[0] + '.'} {WORDING[family]}",
+        f"{GENERAL.reading} {WORDING[family]}", _ABOUT[family] if given else "",
     )  # fmt: skip
 
 

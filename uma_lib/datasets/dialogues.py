@@ -34,14 +34,11 @@ class LoCoMo(HeldOut):
         "snap-research/locomo, data/locomo10.json",
         "CC BY-NC 4.0: not for commercial use, and never shipped with this project",
         "A chunk a session: its date, then a line a turn, with the caption of a picture that is shared. Temporal "
-        "questions "
-        "ask for an approximate date. Adversarial ones give two options, what did not happen and that it is not "
-        "mentioned, "
-        "in an order drawn with a seed.",
+        "questions ask for an approximate date. Adversarial ones give two options, what did not happen and that it is "
+        "not mentioned, in an order drawn with a seed.",
         "The authors draw the order of options without a seed of their own.",
         "an independent audit (dial481/locomo-audit, CC BY-NC 4.0) finds 99 of 1,540 answers wrong and 57 citations; "
-        "with "
-        "its errors.json beside the data, f1_corrected scores by its answers",
+        "with its errors.json beside the data, f1_corrected scores by its answers",
         "10 samples, 199 questions each, 22k tokens, 27 chunks",
     )
 
@@ -138,8 +135,7 @@ class LongMemEval(HeldOut):
         "xiaowu0162/LongMemEval; hub xiaowu0162/longmemeval-cleaned",
         "MIT",
         "A chunk a session: its date, then a line a turn. The question carries its own date. Kinds are those of the "
-        "file; "
-        "an id that ends in _abs is 'abstention', whose answer must say that it cannot be known.",
+        "file; an id that ends in _abs is 'abstention', whose answer must say that it cannot be known.",
         "The authors never reach their own rule for abstention. Here it has one: see judge.",
         "the answers of preferences and abstentions describe what is wanted: only a judge can score them",
         "500 samples, 1 question each, 108k tokens, 48 chunks",

@@ -31,8 +31,7 @@ class HotpotQA(HeldOut):
         "hotpotqa/hotpot_qa; ready streams: hub BytedTsinghua-SIA/hotpotqa, eval_200.json",
         "CC BY-SA 4.0",
         "A chunk a document. Made of plain files, the ten documents of a question stand among those of others, drawn "
-        "and "
-        "shuffled with a seed; documents of the same title are left out.",
+        "and shuffled with a seed; documents of the same title are left out.",
         "The paper has the ready streams; the authors score exact match after a light normalisation.",
         "the gold of a ready stream is the first of its answers; some questions can be answered from one document",
         "128 samples, 1 question each, 28k tokens, 200 chunks",
@@ -118,9 +117,8 @@ class SQuAD(HeldOut):
         "SQuAD: questions about paragraphs of Wikipedia",
         "rajpurkar/squad",
         "CC BY-SA 4.0",
-        "Paragraphs in an order drawn with a seed, packed into ten chunks a sample, each up to a length drawn from "
-        "100 to "
-        "2,048 tokens; questions about them with answers of at most four words. Other answers of the same question "
+        "Paragraphs in an order drawn with a seed, packed into ten chunks a sample, each up to a length drawn from 100 "
+        "to 2,048 tokens; questions about them with answers of at most four words. Other answers of the same question "
         "count as well.",
         "The paper's (Mem-alpha's) questions are those that a large model could not answer without the text; here all "
         "stay. Questions without an answer (version 2) are left out.",

@@ -24,8 +24,7 @@ _DIFFERS = (
 )
 _BUILT = (
     "Sentence and label on two lines, packed into chunks; {asked} sentences of the test split are asked for their "
-    "label, "
-    "which is a number."
+    "label, which is a number."
 )
 
 

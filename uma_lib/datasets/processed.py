@@ -52,10 +52,8 @@ class Memalpha(_Processed):
         "Mem-alpha's processed sets",
         "hub YuWangX/Memalpha and YuWangX/Memalpha-Memoryagentbench",
         "Apache-2.0 by its README; the sets in it keep their own",
-        "Chunks as they stand, split where they are "
-        "longer than "
-        "a chunk may be. Gold by source: a number for labels, parts at ';' for PerLTQA, keywords for summaries, else "
-        "text.",
+        "Chunks as they stand, split where they are longer than a chunk may be. Gold by source: a number for labels, "
+        "parts at ';' for PerLTQA, keywords for summaries, else text.",
         "nothing: these are the files that the paper reads",
         "numbers of rows are unique within one file only: here they stand behind the name of the source",
     )
@@ -88,9 +86,8 @@ class MemoryAgentBench(_Processed):
         "MemoryAgentBench",
         "hub ai-hyz/MemoryAgentBench",
         "MIT",
-        "The context is cut between examples, which blank "
-        "lines "
-        "stand between, into chunks; every answer of the list counts.",
+        "The context is cut between examples, which blank lines stand between, into chunks; every answer of the list "
+        "counts.",
         "its own chunks are 4,096 tokens of another tokenizer, cut at sentences",
         "numbers of rows have changed over time",
     )

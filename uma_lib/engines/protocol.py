@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 from uma_lib.files import RunError
+from uma_lib.memory import count_words
 
 T = TypeVar("T")
 Message = dict[str, Any]  # role and content; of an assistant that called tools at a server also tool_calls
@@ -132,8 +133,7 @@ class NoModel:
         return results
 
     def count(self, text: str) -> int:
-        """Words, as `memory.count_words`."""
-        return len(text.split())
+        return count_words(text)
 
     def size(self, messages: list[Message], tools: list[dict] | None) -> int:
         return sum(self.count(message["content"]) for message in messages)

@@ -49,6 +49,7 @@ def guide(schema_given: bool = True, scenes: bool = False) -> Guide:
                 f"Answer a question about a user's expenses from these sessions. {_LEDGER} Calculate, then give the "
                 f"value alone in \\boxed{{}}. {_VALUES}"
             ),
+            about=f"They tell a user's expenses. Keep for each date and category as {_ENTRIES[scenes]}{_LEDGER}",
         )
     return replace(
         GENERAL,
