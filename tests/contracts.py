@@ -12,6 +12,7 @@ from tests.memory_server import calls_for
 from uma_lib.agents.agent import Agent, Kind, Setting
 from uma_lib.engines.protocol import Ask, Engine, NoModel, Turn, no_room
 from uma_lib.environment import Limits
+from uma_lib.files import SessionError
 from uma_lib.rollout import Context, roll_out
 from uma_lib.sample import Dataset, Sample
 from uma_lib.scoring import Gold
@@ -29,16 +30,18 @@ class FaithfulEngine(NoModel):
         return [self._drive(dialogue) for dialogue in dialogues]
 
     def _drive(self, dialogue):
-        messages, turn, read, written = [], None, 0, 0
+        messages, turn, read, written, error = [], None, 0, 0, None
         while True:
             try:
-                ask = dialogue.send(turn)
+                ask = dialogue.throw(error) if error else dialogue.send(turn)
             except StopIteration as end:
                 return end.value
+            error = None
             if ask.fresh:
                 messages, tools, read, written = [], ask.tools, self.size(ask.messages, ask.tools), 0
                 if read >= ask.budget:
-                    raise no_room(read, ask.budget)
+                    error = no_room(read, ask.budget)
+                    continue
             else:
                 read += self.size(ask.messages, None)
             messages += ask.messages
@@ -192,7 +195,16 @@ def check_engine(engine: Engine, reference: Callable[[str], str], max_new: int =
 
     try:
         engine.generate([opening()], temperature=0.0)
-    except Exception as error:
+    except SessionError as error:
         assert "session_tokens" in str(error), error
     else:
         raise AssertionError("an opening over its budget was taken")
+
+    def caught():
+        try:
+            yield from opening()
+        except SessionError:
+            return "caught"
+
+    found = engine.generate([caught(), session(said[0])], temperature=0.0)
+    assert found[0] == "caught" and found[1].text == wanted[0], "an error of one session has reached another"

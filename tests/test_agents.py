@@ -24,8 +24,8 @@ from uma_lib.tools import render_call
 from .test_readers import encode
 
 
-def setting_of(engine, limits=Limits(session_tokens=4000), **more):
-    return Setting(limits, GENERAL, ("k", 0), engine.count, engine.size, encode, **more)
+def setting_of(engine, limits=None, **more):
+    return Setting(limits or Limits(session_tokens=4000), GENERAL, ("k", 0), engine.count, engine.size, encode, **more)
 
 
 def read(engine, agent, chunks):

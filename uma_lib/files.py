@@ -21,6 +21,10 @@ class RunError(Exception):
     """A problem that the user can put right; the message is one line that says what to change."""
 
 
+class SessionError(RunError):
+    """One that concerns one session of a model alone, such as a prompt that is too long; others may go on."""
+
+
 def read_text(path: Path) -> str:
     """The text of a UTF-8 file."""
     try:

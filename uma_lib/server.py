@@ -26,7 +26,7 @@ import httpx2
 import openai
 from tqdm import tqdm
 
-from uma_lib.files import RunError, atomic_write_json, file_error, read_json
+from uma_lib.files import RunError, SessionError, atomic_write_json, file_error, read_json
 
 DAY = 86_400.0  # seconds; sockets wait for no more than 24 of them
 LONGEST_PAUSE = 30.0  # seconds between two attempts, unless the server asks for more
@@ -37,6 +37,7 @@ _CHANGES = {  # HTTP status: what to change
     404: "check base_url (most end in /v1) and model",
     429: "lower parallel, or run again later",
 }
+_ALONE = (400, 413, 422)  # of a request that this server will not take, such as one that is too long
 _PASSING = (408, 409, 425, 429)  # HTTP status that another attempt may not meet; so may those from 500 on
 _LASTING = re.compile("CERTIFICATE_VERIFY_FAILED|WRONG_VERSION_NUMBER")  # of a connection
 # parts of a path that are no key, and may be shown
@@ -86,6 +87,7 @@ class _Failure:
     what: str
     change: str  # what the user may change
     passes: bool = True  # perhaps
+    alone: bool = False  # it concerns this request: others may be answered
     wait: float = 0.0  # seconds that the server asks for
 
 
@@ -149,7 +151,8 @@ class Server:
 
         request: the arguments of `openai`'s ``chat.completions.create``, all of them JSON. A damaged entry of the cache
         is as good as none. Raises `RunError` (address, what happened, what to change) where another attempt is of no
-        use, or the patience is over; that ends what other threads ask for as well.
+        use, or the patience is over; that ends what other threads ask for as well. It is a `SessionError`, and they
+        go on, where the server refuses this very request (HTTP 400, 413, 422).
 
         >>> server = Server("http://localhost:8000/v1", Path("cache"))  # doctest: +SKIP
         >>> server.ask({"model": "qwen3-4b", "messages": [{"role": "user", "content": "Hello"}]})  # doctest: +SKIP
@@ -205,6 +208,8 @@ class Server:
             # an attempt at the very end, but none before the server wants it
             pause = min(LONGEST_PAUSE, self.pause * 2 ** min(attempts - 1, 20)) * random.uniform(0.5, 1.0)
             pause = answer.wait or min(pause, left)
+            if answer.alone:
+                raise SessionError(str(self._error(answer, attempts)))
             if not answer.passes or left <= 0 or pause > left:
                 raise self._end(self._error(answer, attempts))
             self._tell(answer, attempts, left)
@@ -249,7 +254,8 @@ class Server:
             else:
                 change = _CHANGES.get(code, "check the model and the other settings")
             what = f"HTTP {code}, {self._excerpt(error.response.content)}"
-            return _Failure(what, change, code in _PASSING or code >= 500, _wait(error.response.headers))
+            passes = code in _PASSING or code >= 500
+            return _Failure(what, change, passes, code in _ALONE, _wait(error.response.headers))
         try:
             found = _loads(content)
             return replace(self._reply(found["choices"][0]), **_usage(found.get("usage")))

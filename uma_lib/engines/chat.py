@@ -143,18 +143,20 @@ class ChatFormat:
 def as_tokens(dialogue: Dialogue[T], chat: ChatFormat) -> Rollout[T]:
     """A dialogue in messages as a rollout in tokens, with the exact ids that were read and sampled.
 
-    Raises `RunError` for an opening that leaves no room to write.
+    An opening that leaves no room to write is thrown back into the dialogue (`protocol.no_room`).
     """
-    tokens, stopped, turn = Tokens(), True, None
+    tokens, stopped, turn, error = Tokens(), True, None, None
     while True:
         try:
-            ask = dialogue.send(turn)
+            ask = dialogue.throw(error) if error else dialogue.send(turn)
         except StopIteration as end:
             return end.value
+        error = None
         if ask.fresh:
             tokens, new = Tokens(), chat.open(ask.messages, ask.tools)
             if len(new) >= ask.budget:
-                raise no_room(len(new), ask.budget)
+                error = no_room(len(new), ask.budget)
+                continue
         else:
             new = chat.results([message["content"] for message in ask.messages], stopped)
             if len(tokens.ids) + len(new) >= ask.budget:

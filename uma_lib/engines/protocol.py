@@ -17,7 +17,7 @@ from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
-from uma_lib.files import RunError
+from uma_lib.files import RunError, SessionError
 from uma_lib.memory import count_words
 
 T = TypeVar("T")
@@ -90,7 +90,8 @@ class Engine(Protocol):
 
         temperature: 1.0 samples from the model itself; 0 takes the likeliest token.
 
-        Raises `RunError` for a session whose opening leaves no room in its budget (`no_room`).
+        What concerns one session alone, such as an opening that leaves no room in its budget (`no_room`), is thrown
+        into its dialogue as a `SessionError`; a dialogue that does not catch it ends the call with it.
         """
 
     def count(self, text: str) -> int:
@@ -100,8 +101,8 @@ class Engine(Protocol):
         """How many tokens the opening of a session has."""
 
 
-def no_room(tokens: int, budget: float) -> RunError:
-    return RunError(
+def no_room(tokens: int, budget: float) -> SessionError:
+    return SessionError(
         f"a prompt of {tokens} tokens does not fit session_tokens={budget:g}: "
         "raise session_tokens or make chunks shorter"
     )

@@ -2,7 +2,8 @@
 
 Dialogues run at the same time, at most ``parallel`` of them; what an agent does between two requests is done by one
 thread at a time, so agents need no locks. A request that fails is tried again (`server.Server`); one that fails for
-good ends the call, and every dialogue that was going on is closed, so that an agent can undo its half session.
+good ends the call, and every dialogue that was going on is closed, so that an agent can undo its half session. Where
+several servers have the model, dialogues are dealt out to them, and go on at another one when theirs is gone.
 
 It gives text alone, so nothing can be trained on it. It imports no torch.
 """
@@ -20,7 +21,7 @@ from typing import Any, TypeVar
 
 from uma_lib import prompts
 from uma_lib.engines.protocol import Ask, Dialogue, Message, Progress, Turn, no_room
-from uma_lib.files import RunError, model_folder
+from uma_lib.files import RunError, SessionError, model_folder
 from uma_lib.server import Reply, Server
 
 T = TypeVar("T")
@@ -31,7 +32,7 @@ TEMPLATE_TOKENS = 8  # a message has besides its text, about
 class Remote:
     """A model at a server.
 
-    base_url: up to and with /v1. model: its name there. native_tools: send schemas as ``tools=`` and take
+    base_url: up to and with /v1; several servers of the same model with commas between. model: its name there. native_tools: send schemas as ``tools=`` and take
     ``tool_calls``; else the prompt describes the tools and calls stand in the text. Both read calls wherever they are.
     context_tokens: of a session, at most. tokenizer: a folder with ``tokenizer.json``, to count by; else a token is
     taken for `BYTES_A_TOKEN` bytes. thinking: on or off where the server's template can (``enable_thinking``); None:
@@ -66,8 +67,10 @@ class Remote:
             raise RunError(f"parallel is {parallel} and context_tokens {context_tokens}; both must be at least 1")
         if not model:
             raise RunError("model is empty: name a model of the server")
-        self._settings = (base_url, cache, key_variable, timeout, patience, pause)
-        Server(*self._settings).close()  # says what is wrong with them
+        urls = [url.strip() for url in base_url.split(",")]
+        self._settings = [(url, cache, key_variable, timeout, patience / len(urls), pause) for url in urls]
+        for settings in self._settings:
+            Server(*settings).close()  # says what is wrong with them
         self.model, self.native_tools, self.parallel = model, native_tools, parallel
         self.context_tokens = context_tokens
         self.extra = dict(extra or {})
@@ -90,7 +93,8 @@ class Remote:
 
     def generate(self, dialogues: Iterable[Dialogue[T]], *, temperature: float, progress: Progress = None) -> list[T]:
         """Drive all dialogues to their end; see `protocol.Engine`. The server's own sampling settings stay."""
-        server = Server(*self._settings)  # its own, so that calls at the same time do not end each other
+        # their own, so that calls at the same time do not end each other
+        servers = [Server(*settings) for settings in self._settings]
         results: dict[int, T] = {}
         sampled = 0
         waiting = enumerate(dialogues)
@@ -102,7 +106,8 @@ class Remote:
                     place, dialogue = next(waiting, (None, None))
                 if dialogue is None:
                     return
-                result, written = self._drive(server, dialogue, temperature)
+                first = place % len(servers)  # a session stays where its beginning is known
+                result, written = self._drive(servers[first:] + servers[:first], dialogue, temperature)
                 with self._agents:
                     results[place] = result
                     sampled += written
@@ -116,10 +121,12 @@ class Remote:
                     for worker in workers:
                         worker.result()
                 except BaseException:
-                    server.stop()  # the others end at their next request
+                    for server in servers:
+                        server.stop()  # the others end at their next request
                     raise
         finally:
-            server.close()
+            for server in servers:
+                server.close()
         return [results[place] for place in range(len(results))]
 
     async def agenerate(
@@ -128,24 +135,30 @@ class Remote:
         """`generate` beside other coroutines."""
         return await asyncio.to_thread(self.generate, dialogues, temperature=temperature, progress=progress)
 
-    def _drive(self, server: Server, dialogue: Dialogue[T], temperature: float) -> tuple[T, int]:
+    def _drive(self, servers: list[Server], dialogue: Dialogue[T], temperature: float) -> tuple[T, int]:
         """One dialogue to its end: what it returns, and the tokens written in it."""
         turn: Turn | None = None
+        error: SessionError | None = None
         session, written = _Session(self), 0
         try:
             while True:
                 with self._agents:
                     try:
-                        ask = dialogue.send(turn)
+                        ask = dialogue.throw(error) if error else dialogue.send(turn)
                     except StopIteration as end:
                         return end.value, written
+                error = None
                 if ask.fresh:
                     session = _Session(self)
-                room = session.read(ask)
-                if room < 1:
-                    turn = session.full()
+                try:
+                    room = session.read(ask)
+                    if room < 1:
+                        turn = session.full()
+                        continue
+                    reply = _first_of(servers, self._request(session, ask, room, temperature))
+                except SessionError as refused:
+                    error = refused
                     continue
-                reply = server.ask(self._request(session, ask, room, temperature))
                 turn = session.wrote(reply)
                 written += session.last_written
         finally:
@@ -228,6 +241,18 @@ class _Session:
 
     def _turn(self, text: str, stopped: bool, **more: Any) -> Turn:
         return Turn(text, stopped, None, max(0, self.tokens - self.written), self.written, **more)
+
+
+def _first_of(servers: list[Server], request: dict[str, Any]) -> Reply:
+    """The answer of the first server that is there."""
+    for server in servers[:-1]:
+        try:
+            return server.ask(request)
+        except SessionError:
+            raise
+        except RunError:  # the next one has the same model
+            continue
+    return servers[-1].ask(request)
 
 
 def _openai_call(call: str) -> dict[str, str] | None:
