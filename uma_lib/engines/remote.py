@@ -32,8 +32,9 @@ TEMPLATE_TOKENS = 8  # a message has besides its text, about
 class Remote:
     """A model at a server.
 
-    base_url: up to and with /v1; several servers of the same model with commas between. model: its name there. native_tools: send schemas as ``tools=`` and take
-    ``tool_calls``; else the prompt describes the tools and calls stand in the text. Both read calls wherever they are.
+    base_url: up to and with /v1; several servers of the same model with commas between. model: its name there.
+    native_tools: send schemas as ``tools=`` and take ``tool_calls``; else the prompt describes the tools and calls
+    stand in the text. Both read calls wherever they are.
     context_tokens: of a session, at most. tokenizer: a folder with ``tokenizer.json``, to count by; else a token is
     taken for `BYTES_A_TOKEN` bytes. thinking: on or off where the server's template can (``enable_thinking``); None:
     as the server has it. extra: further fields of each request. cache: a folder that keeps every answer, or None.
