@@ -10,13 +10,18 @@ from scipy import stats
 
 from tests.memory_server import MemoryServer
 from uma_lib import evaluation, prompts
-from uma_lib.agents.readers import ANSWER_TOKENS, QuestionOnly
+from uma_lib.agents.all import KINDS
+from uma_lib.agents.readers import ANSWER_TOKENS, RAG, Concat, QuestionOnly
+from uma_lib.agents.uma import UMA
 from uma_lib.engines.policy import Policy
+from uma_lib.engines.protocol import NoModel
 from uma_lib.evaluation import COLUMNS, EvaluationConfig, chance, evaluate, read_traces, run, specs_of, summarize
 from uma_lib.files import RunError
 from uma_lib.ledger import QUESTION_KINDS
 from uma_lib.ledger.dataset import LedgerQA, guide
+from uma_lib.nano.agents import Oracle, Scripted
 from uma_lib.parameters import check
+from uma_lib.rows import TIMES
 from uma_lib.sample import Sample
 from uma_lib.statistics import interval
 
@@ -154,7 +159,9 @@ def test_intervals_without_spread() -> None:
 
 def row(agent: str, seed: int, stream: str, kind: str, correct: int, memory: int = 0) -> dict:
     asked = f"{kind} of {stream}?"
-    values = (agent, seed, 2, stream, f"{stream}/{kind}", kind, asked, "1", "1", correct, correct, 100, 20, memory)
+    scores = json.dumps({"exact": correct, "tolerant": correct})
+    values = (agent, seed, "set", 2, stream, f"{stream}/{kind}", kind, asked, "1", "1", correct, correct, scores, 100,
+              20, memory, 0.5, 3.0, "")  # fmt: skip
     return dict(zip(COLUMNS, values, strict=True))
 
 
@@ -187,9 +194,13 @@ def test_summary_of_a_small_table() -> None:
     differ = {one["kind"]: one for one in summarize(rows)["tolerant"]}
     assert set(differ) == {"grand_total", "total_range"}  # all together are as many as before
     assert differ["grand_total"] == {
-        "agent": "uma_rl", "horizon": 2, "kind": "grand_total", "accuracy": 0.75, "strict": 0.5
+        "agent": "uma_rl", "set": "set", "horizon": 2, "kind": "grand_total", "accuracy": 0.75, "strict": 0.5
     }  # fmt: skip
-    assert found["tokens"] == [{"agent": "uma_rl", "horizon": 2, "prompt": 100.0, "written": 20.0, "memory": 220.0}]
+    (tokens,) = found["tokens"]
+    assert tokens == {
+        "agent": "uma_rl", "set": "set", "horizon": 2, "prompt": 100.0, "written": 20.0, "memory": 220.0,
+        "questions": 1.5, "seconds": 0.5, "memory_seconds": 2.0, "per_right": (6 * 120 + 6 * 220) / 3,
+    }  # fmt: skip
 
 
 def test_chance_is_that_of_the_commonest_training_answer() -> None:
@@ -206,18 +217,25 @@ def test_chance_is_that_of_the_commonest_training_answer() -> None:
 # --- whole evaluations --------------------------------------------------------------------------------------
 
 
-def files(folder: Path) -> dict[str, bytes]:
-    return {name: (folder / name).read_bytes() for name in ("answers.csv", "summary.json")}
+def files(folder: Path) -> dict[str, object]:
+    """Rows and summary without times."""
+    rows = [{k: v for k, v in row.items() if k not in TIMES} for row in evaluation.read_answers(folder)]
+    return {"answers.csv": rows, "summary.json": timeless(json.loads((folder / "summary.json").read_text()))}
+
+
+def timeless(summary: dict) -> dict:
+    tokens = [{k: v for k, v in one.items() if k not in TIMES} for one in summary["tokens"]]
+    return summary | {"tokens": tokens}
 
 
 def test_an_interrupted_evaluation_continues_to_the_same_end(config, tmp_path: Path, monkeypatch) -> None:
     whole = run(config, tmp_path / "whole")
     assert whole == json.loads((tmp_path / "whole" / "summary.json").read_text())
-    played: list[tuple[str, int, int]] = []
-    real = evaluate
+    played: list[tuple] = []
+    real = evaluation.roll_out
 
-    def interrupted(spec, data, made, config, *, progress, **others):
-        played.append((spec.name, spec.seed, len(made[0].chunks)))
+    def interrupted(engine, contexts, trajectories, limits, key, *, progress, **others):
+        played.append((key, others["kind"], contexts[0].name))
         at_work = len(played)
 
         def until(done: int, tokens: int) -> None:
@@ -225,18 +243,19 @@ def test_an_interrupted_evaluation_continues_to_the_same_end(config, tmp_path: P
                 raise KeyboardInterrupt
             progress(done, tokens)
 
-        return real(spec, data, made, config, progress=until, **others)
+        real(engine, contexts, trajectories, limits, key, progress=until, **others)
 
-    monkeypatch.setattr(evaluation, "evaluate", interrupted)
+    monkeypatch.setattr(evaluation, "roll_out", interrupted)
     for _ in range(3):
         with pytest.raises(KeyboardInterrupt):
             run(config, tmp_path / "parts")
         assert not (tmp_path / "parts" / "summary.json").exists()
-    assert run(config, tmp_path / "parts") == whole
+    assert timeless(run(config, tmp_path / "parts")) == timeless(whole)
     assert files(tmp_path / "parts") == files(tmp_path / "whole")
-    assert len(played) == 16 + 3 and len(set(played)) == 16  # only the three interrupted parts were played twice
+    # only the three interrupted parts were played twice; UMA before and after RL (seed 0) look the same here
+    assert len(played) == 16 + 3 and len(set(played)) == 14
     # complete: nothing is played again
-    assert run(config, tmp_path / "parts") == whole and len(played) == 19
+    assert timeless(run(config, tmp_path / "parts")) == timeless(whole) and len(played) == 19
 
     counts = {(one["agent"], one["horizon"]): one for one in whole["accuracy"] if one["kind"] == "all"}
     assert len(counts) == 2 * 7
@@ -256,20 +275,19 @@ def test_every_agent_gets_its_own_model(config, models, tmp_path: Path, monkeypa
         assert (settings["dtype"], settings["slots"]) == (config.dtype, config.slots)
         return real_load(path, **settings)
 
-    def stub(spec, data, made, config, *, engine, encode, progress):
-        seen.append((spec.name, spec.seed, loaded[-1] if engine else None))
-        oracle = next(spec for spec in specs_of(config) if spec.name == "oracle")
-        return evaluate(oracle, data, made, config)
+    def stub(engine, contexts, trajectories, limits, key, *, kind, informed, **others):
+        seen.append((kind, loaded[-1] if isinstance(engine, Policy) else None))
+        real(NoModel(), contexts, trajectories, limits, key, kind=Oracle, informed=True, **others)
 
+    real = evaluation.roll_out
     monkeypatch.setattr(Policy, "load", load)
-    monkeypatch.setattr(evaluation, "evaluate", stub)
+    monkeypatch.setattr(evaluation, "roll_out", stub)
     run(config, tmp_path / "out")
     assert loaded == [models["base"], models["one"], models["two"]]  # each once
     assert seen[::2] == seen[1::2]  # two horizons
     assert seen[::2] == [
-        ("uma_base", 0, models["base"]), ("concat", 0, models["base"]), ("rag", 0, models["base"]),
-        ("question_only", 0, models["base"]), ("uma_rl", 0, models["one"]), ("uma_rl", 1, models["two"]),
-        ("demonstrator", 0, None), ("oracle", 0, None),
+        (UMA, models["base"]), (Concat, models["base"]), (RAG, models["base"]), (QuestionOnly, models["base"]),
+        (UMA, models["one"]), (UMA, models["two"]), (Scripted, None), (Oracle, None),
     ]  # fmt: skip
 
 
@@ -297,7 +315,7 @@ def test_what_the_tolerant_reading_sees_is_reported(tiny_policy, monkeypatch) ->
             return trace
 
     made = samples(3, 2)
-    monkeypatch.setattr(evaluation, "QuestionOnly", Talkative)
+    monkeypatch.setitem(KINDS, "question_only", Talkative)
     rows = rows_of("question_only", made, config, engine=tiny_policy)
     assert not any(row["correct"] for row in rows)
     found = {one["kind"]: one for one in summarize(rows)["tolerant"]}
@@ -314,7 +332,7 @@ def test_a_model_at_a_server_is_evaluated_as_any_other(tmp_path: Path) -> None:
     (cell,) = [one for one in summary["accuracy"] if one["kind"] == "all"]
     assert cell["streams"] == 2 and cell["accuracy"] == 0.0  # it keeps who likes what, and no amounts
     assert all(row["prompt_tokens"] > 0 for row in evaluation.read_answers(tmp_path / "out"))
-    assert json.loads((tmp_path / "out" / "inputs.json").read_text()) == {f"{url}#m": "at a server"}
+    assert json.loads((tmp_path / "out" / "inputs.json").read_text()) == {"server#m": "at a server"}
 
 
 def test_what_could_not_be_scored_is_not_zero() -> None:
@@ -342,35 +360,44 @@ def test_traces_are_written_once_and_tell_what_happened(models, tmp_path: Path) 
                 assert " ".join((trace.answer or "").split()) == told["answer"]
                 assert (agent == "oracle") == (not trace.messages)
             assert sum(trace.read + trace.written for trace in sessions) == told["memory_tokens"]
+    assert not list((tmp_path / "traces").glob("*.jsonl"))  # packed
     path.write_bytes(b"damaged")
     with pytest.raises(RunError, match="not traces"):
         list(read_traces(path))
 
 
-@pytest.mark.parametrize("column", ["tolerant", "id"])
-def test_a_part_of_an_older_version_is_named(tmp_path: Path, column: str) -> None:
-    config = check(EvaluationConfig, {"agents": ["oracle"], "model": "nobody/nothing", **SMALL})
-    run(config, tmp_path)
-    (tmp_path / "manifest.json").unlink()
-    part = tmp_path / "parts" / "oracle-0-ledger-qa-small-1.csv"
-    with part.open(newline="") as file:
+@pytest.mark.parametrize("column", ["tolerant", "id", "scores"])
+def test_answers_of_an_older_version_are_named(tmp_path: Path, column: str) -> None:
+    run(check(EvaluationConfig, {"agents": ["oracle"], "model": "nobody/nothing", **SMALL}), tmp_path)
+    table = tmp_path / "answers.csv"
+    with table.open(newline="") as file:
         rows = [{k: v for k, v in row.items() if k != column} for row in csv.DictReader(file)]
-    with part.open("w", newline="") as file:
+    with table.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-    with pytest.raises(RunError, match=f"oracle-0-ledger-qa-small-1.csv: has no column {column}"):
-        run(config, tmp_path)
+    with pytest.raises(RunError, match=f"answers.csv: has no column {column}"):
+        evaluation.read_answers(tmp_path)
+    table.write_text("agent,seed\noracle,0\n")
+    with pytest.raises(RunError, match="answers.csv: not the rows of an evaluation"):
+        evaluation.read_answers(tmp_path)
 
 
-def test_a_damaged_part_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("line", ["{", "[]", '{"agent": "oracle"}', '{"chunk": 1, "stream": "a"}'])
+def test_a_damaged_part_is_named(tmp_path: Path, line: str) -> None:
     config = check(EvaluationConfig, {"agents": ["oracle"], "model": "nobody/nothing", **SMALL})
     run(config, tmp_path)
     (tmp_path / "manifest.json").unlink()
-    part = tmp_path / "parts" / "oracle-0-ledger-qa-small-1.csv"
-    part.write_text("agent,seed\noracle,0\n")
-    with pytest.raises(RunError, match="oracle-0-ledger-qa-small-1.csv: not a part"):
+    part = tmp_path / "parts" / "oracle-0-ledger-qa-small-1.jsonl"
+    whole = part.read_text()
+    part.write_text(whole + line + "\n")
+    number = len(whole.splitlines()) + 1
+    with pytest.raises(RunError, match=f"oracle-0-ledger-qa-small-1.jsonl:{number}: not a record of an evaluation"):
         run(config, tmp_path)
+    part.write_text(whole + line)  # a kill has cut the last line
+    assert run(config, tmp_path)["accuracy"][0]["accuracy"] == 1.0 and part.read_text() == whole
+    part.write_text("".join(whole.splitlines(keepends=True)[:-1]))  # half a block is played again
+    assert run(config, tmp_path)["accuracy"][0]["accuracy"] == 1.0
     part.unlink()
     assert run(config, tmp_path)["accuracy"][0]["accuracy"] == 1.0
 

@@ -33,7 +33,7 @@ ORDER = """
     agents.agent agents.uma agents.readers
     agents.memagent agents.mem1 agents.mem_alpha agents.a_mem agents.all
     assistant rollout credit distributed resume training
-    nano.script nano.agents nano.demonstrations nano.habits nano.base evaluation revisions
+    nano.script nano.agents nano.demonstrations nano.habits nano.base rows summary evaluation revisions
     report.results report.figures pipeline __main__ command
 """.split()
 MODULES = sorted(

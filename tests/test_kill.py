@@ -87,11 +87,11 @@ def differing(one: Path, two: Path) -> list[str]:
 
 
 def content(path: Path) -> object:
-    if path.name == "metrics.csv":
+    if path.suffix == ".csv":
         with open(path, newline="") as file:
             return [[(k, v) for k, v in row.items() if "seconds" not in k] for row in csv.DictReader(file)]
-    if path.suffix == ".json":
-        times = r'"(started|ended|seconds|hours|revision|dirty|key|sha256)": ("[^"]*"|[^",{\n]+)'
+    if path.suffix in (".json", ".jsonl"):
+        times = r'"(started|ended|seconds|memory_seconds|hours|revision|dirty|key|sha256)": ("[^"]*"|[^",{}\n]+)'
         return re.sub(times, "", path.read_text())
     if path.suffix == ".ipynb":
         return [[cell.source, cell.get("outputs")] for cell in nbformat.read(path, 4).cells[2:]]

@@ -16,7 +16,7 @@ from itertools import islice
 from uma_lib.agents.agent import Agent, Kind, Setting, Trace
 from uma_lib.engines.protocol import Dialogue, Engine, Progress, no_room
 from uma_lib.environment import Limits, MemorySession
-from uma_lib.files import RunError
+from uma_lib.files import RunError, SessionError
 from uma_lib.memory import Memory
 from uma_lib.retrieval import Encoder
 from uma_lib.sample import Dataset, Question, Sample
@@ -62,8 +62,8 @@ def held_out(data: Dataset, count: int, split: str = "validation") -> list[Conte
 def check_room(engine: Engine, data: Dataset, limits: Limits) -> None:
     """Refuse a budget that the model has not, or into which sessions of this data set do not fit, before any is played.
 
-    Looks at the prompts of the first `ROOM_CHUNKS` memory sessions of the split validation, with a core memory of half
-    its budget: a sample, so that a rare longer one may still end a run later.
+    Looks at the prompts of the first `ROOM_CHUNKS` memory sessions of the split validation (or the only one), with a
+    core memory of half its budget: a sample, so that a rare longer one may still end a run later.
     """
     if limits.session_tokens > engine.context_tokens:
         raise RunError(
@@ -72,7 +72,7 @@ def check_room(engine: Engine, data: Dataset, limits: Limits) -> None:
         )
 
     def sizes() -> Iterator[int]:
-        for sample in data.samples("validation"):
+        for sample in data.samples(getattr(data, "splits", ("validation",))[0]):
             for chunk in sample.chunks:
                 session = MemorySession(Memory(), chunk, limits, sample.guide)
                 yield engine.size(session.messages, session.schemas)
@@ -82,12 +82,33 @@ def check_room(engine: Engine, data: Dataset, limits: Limits) -> None:
         raise no_room(longest + limits.core_tokens // 2, limits.session_tokens)
 
 
-def _observed(agent: Agent, chunks: Sequence[str], first: int, end: int) -> Dialogue[list[Trace]]:
-    """An agent reads chunks one after the other; chunks are made only when they are read."""
-    traces = []
-    for k in range(first, end):
-        traces.append((yield from agent.observe(chunks[k])))
-    return traces
+class Watch:
+    """Whoever looks on while agents play; this one does nothing. An evaluation keeps what is done, and goes on from it.
+
+    With a watch nothing is kept in the trajectories, and an error that concerns one session (`files.SessionError`)
+    becomes a trace with ``error``: of a chunk it ends the reading, and the questions after it have the same error.
+    """
+
+    def begin(self, context: Context, agent: Agent) -> int:
+        """How many chunks the agent has read already; it has been loaded then."""
+        return 0
+
+    def wanted(self, context: Context, question: Question) -> bool:
+        """Whether a question still is to be answered."""
+        return True
+
+    def read(self, context: Context, agent: Agent, chunk: int, trace: Trace) -> None:
+        """A chunk was read, or could not be."""
+
+    def answered(self, context: Context, question: Question, trace: Trace, scores: tuple[Score, ...]) -> None:
+        """A question was answered, or could not be: then there are no scores."""
+
+
+def _caught(dialogue: Dialogue[Trace], phase: str) -> Dialogue[Trace]:
+    try:
+        return (yield from dialogue)
+    except SessionError as error:
+        return Trace(phase, finished=False, error=str(error))
 
 
 def roll_out(
@@ -105,52 +126,88 @@ def roll_out(
     encode: Encoder | None = None,
     search: bool = False,
     whole: bool = True,
+    watch: Watch | None = None,
 ) -> None:
     """Add ``trajectories`` trajectories of agents of one kind to each context, with all answers, scored.
 
     key: of all randomness, before the names of context and trajectory. informed: the agents see golds and truth.
     search: questions may search the raw chunks, by words and with ``encode`` by meaning. whole: see `Setting`.
     Questions that are asked after some of the chunks are answered in between; an answer leaves the memory as it is.
+    watch: is told of every session, and keeps it instead of the trajectories.
     """
-    started: list[tuple[Context, Trajectory]] = []
-    for context in contexts:
-        for i in range(trajectories):
-            setting = Setting(
-                limits, context.sample.guide, (*key, context.name, i), engine.count, engine.size, encode, search,
-                whole, context.sample if informed else None,
-            )  # fmt: skip
-            started.append((context, Trajectory(kind(setting))))
-
+    players = [
+        _Player(context, kind(Setting(
+            limits, context.sample.guide, (*key, context.name, i), engine.count, engine.size, encode, search, whole,
+            context.sample if informed else None,
+        )), data, watch)
+        for context in contexts
+        for i in range(trajectories)
+    ]  # fmt: skip
     # all agents read to their next stop together, then all questions that are asked there are answered together
-    stops = [_stops(context.sample) for context, _ in started]
-    answers: dict[tuple[int, int], Trace] = {}  # by trajectory and question
-    for number in range(max(map(len, stops), default=0)):
-        here = [(place, own[number - 1] if number else 0, own[number]) for place, own in enumerate(stops)
-                if number < len(own)]  # fmt: skip
-        kept = engine.generate(
-            (_observed(started[p][1].agent, started[p][0].sample.chunks, first, end) for p, first, end in here),
+    for number in range(max((len(player.stops) for player in players), default=0)):
+        here = [player for player in players if number < len(player.stops)]
+        engine.generate(
+            (player.reading(player.stops[number]) for player in here), temperature=temperature, progress=progress
+        )
+        engine.generate(
+            (player.answering(question) for player in here for question in player.asked(player.stops[number])),
             temperature=temperature, progress=progress,
         )  # fmt: skip
-        for (place, _, _), traces in zip(here, kept, strict=True):
-            started[place][1].sessions += traces
-        asked = [
-            (place, j, question)
-            for place, _, end in here
-            for j, question in enumerate(started[place][0].sample.questions)
-            if _asked_at(question, started[place][0].sample) == end
+    for player in players:
+        if watch is None:
+            player.context.trajectories.append(player.trajectory())
+
+
+class _Player:
+    """An agent over one stream, as far as it is."""
+
+    def __init__(self, context: Context, agent: Agent, data: Dataset, watch: Watch | None):
+        self.context, self.sample, self.agent, self.data, self.watch = context, context.sample, agent, data, watch
+        self.stops = _stops(self.sample)
+        self.read = watch.begin(context, agent) if watch else 0  # chunks
+        self.error = ""
+        self.sessions: list[Trace] = []
+        self.answers: dict[str, Trace] = {}  # by question
+
+    def reading(self, end: int) -> Dialogue[None]:
+        """Read up to ``end``; chunks are made only when they are read."""
+        while self.read < end and not self.error:
+            dialogue = self.agent.observe(self.sample.chunks[self.read])
+            if self.watch is None:
+                self.sessions.append((yield from dialogue))
+            else:
+                trace = yield from _caught(dialogue, "memory")
+                self.watch.read(self.context, self.agent, self.read, trace)
+                if trace.error:
+                    self.error = f"chunk {self.read} could not be read: {trace.error}"
+                    return
+            self.read += 1
+
+    def asked(self, after: int) -> Iterator[Question]:
+        """The questions after so many chunks."""
+        for question in self.sample.questions:
+            wanted = self.watch is None or self.watch.wanted(self.context, question)
+            if wanted and _asked_at(question, self.sample) == after:
+                yield question
+
+    def answering(self, question: Question) -> Dialogue[None]:
+        if self.watch is None:
+            self.answers[question.id] = yield from self.agent.answer(question.text, question.seed_key)
+            return
+        if self.error:
+            trace = Trace("question", finished=False, error=self.error)
+        else:
+            trace = yield from _caught(self.agent.answer(question.text, question.seed_key), "question")
+        scores = () if trace.error else self.data.scores(question, trace.answer)
+        self.watch.answered(self.context, question, trace, scores)
+
+    def trajectory(self) -> Trajectory:
+        answers = [self.answers[question.id] for question in self.sample.questions]
+        scores = [
+            self.data.scores(question, trace.answer)
+            for question, trace in zip(self.sample.questions, answers, strict=True)
         ]
-        said = engine.generate(
-            (started[place][1].agent.answer(question.text, question.seed_key) for place, _, question in asked),
-            temperature=temperature, progress=progress,
-        )  # fmt: skip
-        answers |= {(place, j): trace for (place, j, _), trace in zip(asked, said, strict=True)}
-    for number, (context, trajectory) in enumerate(started):
-        trajectory.answers = [answers[number, j] for j in range(len(context.sample.questions))]
-        trajectory.scores = [
-            data.scores(question, trace.answer)
-            for question, trace in zip(context.sample.questions, trajectory.answers, strict=True)
-        ]
-        context.trajectories.append(trajectory)
+        return Trajectory(self.agent, self.sessions, answers, scores)
 
 
 def _asked_at(question: Question, sample: Sample) -> int:

@@ -72,3 +72,50 @@ def accuracy_of(cell: Sequence[Row]) -> Row:
         "questions": int(asked[0].sum()),
         "checkpoints": len(checkpoints),
     } | ({"unscored": unscored} if unscored else {})
+
+
+def difference_of(values: Sequence[float], streams: Sequence[str]) -> Row:
+    """The mean of paired differences, one a question, whose streams are resampled as wholes.
+
+    ``p`` is two-sided, by swapping the two agents in whole streams at random (10,000 times, or every way where there
+    are fewer); None with fewer than two streams, and so are low and high.
+    """
+    names = list(dict.fromkeys(streams))
+    sums, counts = np.zeros((2, len(names)))
+    for value, stream in zip(values, streams, strict=True):
+        sums[names.index(stream)] += value
+        counts[names.index(stream)] += 1
+    mean = float(sums.sum() / counts.sum())
+    found = {"difference": mean, "low": None, "high": None, "p": None, "streams": len(names), "questions": len(values)}
+    if len(names) < 2:
+        return found
+    weights = _resamples(len(names), 0)
+    tail = stats.norm.cdf(-np.sqrt(len(names) / (len(names) - 1)) * stats.t.ppf(0.975, len(names) - 1))
+    low, high = np.quantile((weights @ sums) / (weights @ counts), [tail, 1 - tail])
+    signs = _signs(len(names))
+    extreme = np.abs(signs @ sums) >= abs(sums.sum()) - 1e-9
+    p = float(extreme.mean()) if 2 ** len(names) <= len(signs) else float((extreme.sum() + 1) / (len(signs) + 1))
+    return found | {"low": float(low), "high": float(high), "p": p}
+
+
+@cache
+def _signs(size: int) -> np.ndarray:
+    """Ways to swap two agents in streams, [ways, streams] of 1 and -1: all of them, or 10,000 at random."""
+    if size <= 13:
+        return 1 - 2 * ((np.arange(2**size)[:, None] >> np.arange(size)) & 1).astype(float)
+    return np.random.default_rng(2).choice([-1.0, 1.0], (10_000, size))
+
+
+def holm(ps: Sequence[float | None]) -> list[float | None]:
+    """p-values corrected for their number (Holm 1979); None stays None.
+
+    >>> holm([0.01, 0.04, None, 0.03])
+    [0.03, 0.06, None, 0.06]
+    """
+    known = sorted((p, place) for place, p in enumerate(ps) if p is not None)
+    found: list[float | None] = [None] * len(ps)
+    largest = 0.0
+    for rank, (p, place) in enumerate(known):
+        largest = max(largest, min(1.0, p * (len(known) - rank)))
+        found[place] = largest
+    return found

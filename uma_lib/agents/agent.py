@@ -73,6 +73,7 @@ class Trace:
     shown: list[str] = field(default_factory=list)  # raw text that a reader was shown
     seconds: float = 0.0  # of the wall clock, other sessions of the batch included
     parts: list[Trace] = field(default_factory=list)  # sessions of the model that came before it and led to it
+    error: str = ""  # why it could not be played; "" where it was
 
     @property
     def valid_calls(self) -> int:

@@ -92,6 +92,7 @@ class HeldOut(ABC):
     name: ClassVar[str]
     metrics: tuple[str, ...] = ("exact",)
     family: ClassVar[str]  # labels, documents or dialogues
+    splits: ClassVar[tuple[str, ...]] = ("test",)
     seen: ClassVar[bool] = False  # whether the paper's generalist was trained on the same corpus
     card: ClassVar[Card]
     size: ClassVar[int | None] = None  # samples, as in the paper
