@@ -98,7 +98,7 @@ def test_an_interrupted_reading_goes_on(tmp_path):
     assert "core: 12 facts" in shown and all(f"Ann{k}: thing{k}" in shown for k in range(12))
 
 
-@pytest.mark.parametrize("command", [*ASSISTANT, *CONFIGURED, "pipeline", "figures"])
+@pytest.mark.parametrize("command", [*ASSISTANT, *CONFIGURED, "pipeline", "figures", "sets"])
 def test_help_lists_every_option_with_its_default(command, capsys):
     with pytest.raises(SystemExit):
         parser().parse_args([command, "--help"])

@@ -32,8 +32,8 @@ ORDER = """
     engines.open engines.vllm
     agents.agent agents.uma agents.readers
     agents.memagent agents.mem1 agents.mem_alpha agents.a_mem agents.all
-    assistant rollout credit distributed resume training
-    nano.script nano.agents nano.demonstrations nano.habits nano.base rows summary evaluation revisions
+    judge assistant rollout credit distributed resume training
+    nano.script nano.agents nano.demonstrations nano.habits nano.base rows summary evaluation estimate revisions
     report.results report.figures pipeline __main__ command
 """.split()
 MODULES = sorted(

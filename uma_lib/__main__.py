@@ -6,9 +6,10 @@ show      show what it holds
 
 The experiment:
 base      make the shipped base model again           train     one reinforcement-learning run
-evaluate  agents by horizon                           revisions agents by the rate of revisions, and why they fail
+evaluate  agents on data sets                         revisions agents by the rate of revisions, and why they fail
 analyse   habits of a policy before and after RL      pipeline  notebooks 01-05 with a parameter file
 figures   draw the figures from committed results     ledger    Ledger-QA: make, rewrite, verify, describe, lock, card
+sets      the data sets of the paper, with their cards
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ from uma_lib.runs import Run
 CONFIGURED = {  # commands with parameters: their dataclass, where their runs go, what they do
     "base": ("uma_lib.nano.base.BaseConfig", RUNS / "base", "make the shipped base model again"),
     "train": ("uma_lib.training.TrainingConfig", RUNS / "train", "one reinforcement-learning run"),
-    "evaluate": ("uma_lib.evaluation.EvaluationConfig", RUNS / "evaluation", "agents by horizon"),
+    "evaluate": ("uma_lib.evaluation.EvaluationConfig", RUNS / "evaluation", "agents on data sets"),
     "revisions": ("uma_lib.revisions.RevisionsConfig", RUNS / "revisions", "agents by the rate of revisions"),
     "analyse": ("uma_lib.nano.habits.AnalysisConfig", RUNS / "analysis", "habits of a policy before and after RL"),
 }
@@ -191,7 +192,7 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.command in ASSISTANT:
         assist(arguments)
         return
-    out, command = arguments.out, arguments.command
+    out, command = getattr(arguments, "out", None), arguments.command
     config = check(configuration(command), settings(arguments)) if command in CONFIGURED else None
     if command == "base":
         from uma_lib.nano.base import make_base
@@ -202,9 +203,11 @@ def run(arguments: argparse.Namespace) -> None:
 
         _together(arguments, lambda: train(config, out))
     elif command == "evaluate":
-        from uma_lib.evaluation import run as evaluate
-
-        evaluate(config, out)
+        evaluate(arguments, config)
+        return
+    elif command == "sets":
+        show_sets(arguments)
+        return
     elif command == "revisions":
         from uma_lib.revisions import run as revise
 
@@ -229,6 +232,67 @@ def run(arguments: argparse.Namespace) -> None:
         print(outcome(command, config, out))
 
 
+def evaluate(arguments: argparse.Namespace, config: Any) -> None:
+    """`evaluate` and what it can do besides: an estimate, a shard, shards merged."""
+    from uma_lib import evaluation
+
+    out, (k, n) = arguments.out, arguments.shard
+    if arguments.estimate:
+        from uma_lib.estimate import estimate
+
+        print(estimated(estimate(config, out)))
+    elif arguments.merge:
+        evaluation.merge(config, arguments.merge, out)
+        print(outcome("evaluate", config, out))
+    elif evaluation.run(config, out, retry=arguments.retry, shard=(k - 1, n)):
+        print(outcome("evaluate", config, out))
+    else:
+        print(f"shard {k} of {n} is done; when all are: uma evaluate ... --merge {out} OTHERS --out FOLDER")
+
+
+def estimated(rows: list[dict[str, Any]]) -> str:
+    """An estimate as a table, and its sums."""
+
+    def line(row: dict[str, Any], name: str) -> str:
+        hours = "" if row["seconds"] is None else f"{row['seconds'] / 3600:.2f}"
+        money = "" if row["money"] is None else f"{row['money']:.2f}"
+        return (
+            f"{name:<36} {row['chunks']:>7,} {row['questions']:>9,} {row['read']:>13,} {row['written']:>11,} "
+            f"{hours:>8} {money:>8}"
+        )
+
+    def total(column: str) -> float | None:
+        values = [row[column] for row in rows]
+        return None if None in values else sum(values)
+
+    heads = f"{'agent, set':<36} {'chunks':>7} {'questions':>9} {'tokens read':>13} {'written':>11} {'hours':>8} money"
+    everything = {name: total(name) for name in ("chunks", "questions", "read", "written", "seconds", "money")}
+    lines = [line(row, f"{row['agent']}-{row['seed']}, {row['set']}") for row in rows]
+    told = "hours: of one session after the other as they were measured here; from answers in the folder of the run"
+    return "\n".join([heads, *lines, line(everything, "all"), told])
+
+
+def show_sets(arguments: argparse.Namespace) -> None:
+    """Cards of data sets; with a folder (or the hub) also what is in them."""
+    from uma_lib.datasets.sets import SETS, load_set
+    from uma_lib.parameters import unknown
+
+    for name in arguments.names or SETS:
+        if name.partition(":")[0] not in SETS:
+            raise RunError(unknown("data set", name, SETS))
+        card = SETS[name.partition(":")[0]].card
+        print(f"{name}: {card.title}")
+        if arguments.names:
+            told = {"origin": card.origin, "licence": card.licence, "in the paper": card.paper, "built": card.built,
+                    "differs": card.differs, "bad golds": card.golds}  # fmt: skip
+            for what, text in told.items():
+                print(textwrap.fill(f"{what}: {text}", 100, initial_indent="  ", subsequent_indent="    "))
+        if arguments.data is not None:
+            samples = list(load_set(name, "" if arguments.data == "hub" else arguments.data).samples("test"))
+            chunks, questions = (sum(len(getattr(s, part)) for s in samples) for part in ("chunks", "questions"))
+            print(f"  here: {len(samples)} samples, {chunks} chunks, {questions} questions")
+
+
 def outcome(command: str, config: Any, out: Path) -> str:
     """What a command has made and where it is, in one or two lines, and what may come next."""
     model = out / "model"
@@ -249,7 +313,7 @@ def outcome(command: str, config: Any, out: Path) -> str:
         )
     if command == "evaluate":
         cells = [r for r in read_json(out / "summary.json")["accuracy"] if r["kind"] == "all"]
-        over = f"at {_list(config.horizons)} sessions"
+        over = f"at {_list(config.horizons)} sessions" if config.sets == ("ledger-qa",) else f"on {_list(config.sets)}"
         return f"right answers {over}: {_by_agent(cells)}\nall of it: {out / 'summary.json'}"
     if command == "revisions":
         cells = [r for r in Run(out).results()["accuracy"]
@@ -302,6 +366,14 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def shard(text: str) -> tuple[int, int]:
+    """K/N, the K-th of N parts."""
+    found = re.fullmatch("([1-9][0-9]{0,3})/([1-9][0-9]{0,3})", text)
+    if not found or int(found[1]) > int(found[2]):
+        raise argparse.ArgumentTypeError(f"{text!r} is no part: write 2/4 for the second of four")
+    return int(found[1]), int(found[2])
+
+
 def parser() -> argparse.ArgumentParser:
     raw = argparse.RawDescriptionHelpFormatter
     main = argparse.ArgumentParser("uma", description=__doc__, formatter_class=raw)
@@ -340,9 +412,22 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument("--parameters", type=Path, metavar="FILE", help="YAML file of parameters")
         command.add_argument("--set", action="append", default=[], metavar="NAME=VALUE",
                              help="one parameter, as often as needed; it overrides the file")  # fmt: skip
+        if name == "evaluate":
+            command.add_argument("--estimate", action="store_true",
+                                 help="say what it will take, and do nothing; off by default")  # fmt: skip
+            command.add_argument("--retry", action="store_true",
+                                 help="ask again what could not be asked; off by default")  # fmt: skip
+            command.add_argument("--shard", type=shard, default=(1, 1), metavar="K/N",
+                                 help="play the K-th of N parts, in a folder of its own; 1/1 by default")  # fmt: skip
+            command.add_argument("--merge", type=Path, nargs="+", metavar="FOLDER",
+                                 help="put these folders of shards together; none by default")  # fmt: skip
         if name in ("base", "train"):
             command.add_argument("--processes", type=positive, default=1, metavar="N",
                                  help="processes that share the work, 1 by default")  # fmt: skip
+    command = commands.add_parser("sets", description="the data sets, with their cards")
+    command.add_argument("names", nargs="*", metavar="SET", help="show the cards of these; all titles by default")
+    command.add_argument("--data", metavar="FOLDER",
+                         help="load them from this folder, or write hub; not loaded by default")  # fmt: skip
     command = commands.add_parser("pipeline", description="notebooks 01-05 with a parameter file")
     command.add_argument("--parameters", type=Path, required=True, metavar="FILE",
                          help="YAML file with a section a notebook; notebooks/params has some")  # fmt: skip
@@ -356,6 +441,8 @@ def parser() -> argparse.ArgumentParser:
 
 def kept(arguments: argparse.Namespace) -> str:
     """What an interrupted command leaves, and how to go on."""
+    if arguments.command == "sets":
+        return "nothing was written"
     if arguments.command in ASSISTANT:
         return f"every chunk that was read whole is kept in {arguments.folder}; run the same command again to go on"
     if arguments.command in ("analyse", "figures"):

@@ -48,6 +48,7 @@ from uma_lib.engines.policy import Policy
 from uma_lib.engines.protocol import Engine, NoModel, Progress
 from uma_lib.environment import Limits
 from uma_lib.files import RunError, atomic_write_bytes, atomic_write_json, is_address, model_folder, read_json
+from uma_lib.judge import Judge, agreement, error_rates
 from uma_lib.ledger import MOST_SESSIONS, SIZES, SPLITS
 from uma_lib.ledger.dataset import LedgerQA
 from uma_lib.nano.agents import Oracle, Scripted
@@ -71,9 +72,10 @@ __all__ = [
 LEDGER = "ledger-qa"  # the set of our own streams, one for each of horizons
 OF_LEDGER = ("uma_base", "concat", "rag", "question_only", "uma_rl", "demonstrator", "oracle")
 AGENTS = (*OF_LEDGER, "rag_bm25", "rag_dense", "memagent", "memagent_woq", "mem1", "mem_alpha", "a_mem")
-SAVE_EVERY = 25  # chunks, after which a memory kept by a model at a server is saved
+FREE_TEXT = ("text", "keywords", "rubric")  # golds that a judge scores where there is one
+SAVE_EVERY = 5  # chunks, after which a memory kept by a model at a server is saved: what a kill may cost
 # parameters that change nothing about the answers: a run may go on with others
-FREE = ("parallel", "patience", "key_variable", "price_read", "price_written", "data")
+FREE = ("parallel", "patience", "key_variable", "price_read", "price_written", "data", "judge", "audit")
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,8 @@ class EvaluationConfig:
     tokenizer: str = ""  # a folder with tokenizer.json to count by; empty: by bytes, about
     key_variable: str = ""  # environment variable that holds the API key
     patience: float = 600.0  # seconds to go on with a request that fails for a passing reason
+    judge: str = ""  # a server with a model that judges free text, http://host:8000/v1#name; empty: exact scores alone
+    audit: int = 0  # questions on whose planted answers the judge is tried
     price_read: float = 0.0  # of a million tokens read, in any currency
     price_written: float = 0.0  # of a million tokens written
     # what is kept
@@ -146,7 +150,7 @@ class EvaluationConfig:
             temperature=(0, 100), seed=least_none, session_tokens=least_one, turn_tokens=least_one, limit=least_none,
             core_tokens=least_one, chunk_tokens=(16, math.inf), samples=least_none, questions=least_none,
             stream_tokens=least_none, set_seed=least_none, block=least_one, parallel=least_one, patience=least_none,
-            context_tokens=least_one, price_read=least_none, price_written=least_none,
+            context_tokens=least_one, price_read=least_none, price_written=least_none, audit=least_none,
         )  # fmt: skip
         if not self.agents or not self.horizons or not self.sets:
             raise ValueError("agents, sets and horizons must not be empty")
@@ -226,7 +230,7 @@ def engine_of(name: str, config: EvaluationConfig) -> Engine:
     )  # fmt: skip
 
 
-def _played(data: Dataset, config: EvaluationConfig) -> list[Sample]:
+def played(data: Dataset, config: EvaluationConfig) -> list[Sample]:
     """The samples of a set, with as many questions as ``limit`` allows."""
     split = config.split if config.split in getattr(data, "splits", (config.split,)) else "test"
     found: list[Sample] = []
@@ -299,7 +303,7 @@ def run(
     specs = specs_of(config) if specs is None else specs
     with one_writer(out):
         if sets is None:
-            sets = sets_of(config, None if config.sets == (LEDGER,) else _without_weights(config.model, config).count)
+            sets = sets_of(config, None if config.sets == (LEDGER,) else counting_engine(config.model, config).count)
         return _Evaluation(config, Path(out), sets, specs, given).run(retry, shard)
 
 
@@ -357,11 +361,11 @@ class _Evaluation:
         config, out = self.config, self.out
         models = list(dict.fromkeys(spec.model for spec in self.specs if spec.model))
         check_models(config, self.folder, self.sets, models)
-        self.samples = {data.name: _played(data, config) for data in self.sets}
+        self.samples = {data.name: played(data, config) for data in self.sets}
         read = dict(pair for data in self.sets if isinstance(data, HeldOut) for pair in data.source.read.items())
         self.folder.start(config.kept, inputs_of(models) | self.given | read)
-        if self.folder.complete and not retry:
-            return read_json(out / "summary.json")
+        if self.folder.complete and not retry and (held := read_json(out / "summary.json"))["judge"] == self.judge:
+            return held
         self.folder.manifest_path.unlink(missing_ok=True)
         parts = [_Part(self, spec, data, retry) for spec in self.specs for data in self.sets]
         number = 0
@@ -373,19 +377,52 @@ class _Evaluation:
                         bar.set_description(f"{part.spec.name}, {part.data.name}", refresh=False)
                         part.play(block, bar)
                     number += 1
-                part.journal.close()
         if any(part.left for part in parts):
             return {}
         rows = [row for part in parts for row in part.rows()]
         for part in parts:
             part.finish()
+        if config.judge:
+            atomic_write_json(out / "judge.json", self._judged(rows))
         write_table(out / "answers.csv", rows)
-        summary = {"smoke": config.smoke, "config": asdict(config), **summarize(rows)}
+        summary = {"smoke": config.smoke, "config": asdict(config), "judge": self.judge, **summarize(rows)}
         summary["chance"] = chance(rows, self.sets)
         atomic_write_json(out / "summary.json", summary)
-        shutil.rmtree(out / "memories", ignore_errors=True)
+        if not any(row["error"] for row in rows):
+            shutil.rmtree(out / "memories", ignore_errors=True)
         self.folder.close(folders_of(models).values(), seed=config.seed, **({"data": read} if read else {}))
         return read_json(out / "summary.json")
+
+    @property
+    def judge(self) -> str:
+        """What the summary was judged with."""
+        return f"{_named(self.config.judge)}, {self.config.audit}" if self.config.judge else ""
+
+    def _judged(self, rows: list[Row]) -> dict[str, Any]:
+        """Give free text its judged score, which becomes the first of its set; returns how far to trust the judge."""
+        config = self.config
+        judge = Judge(config.judge, self.out / "judge", config.key_variable, config.patience)
+        asked = {q.id: q for samples in self.samples.values() for sample in samples for q in sample.questions}
+        open_ones = [row for row in rows if not row["error"] and asked[row["id"]].gold.kind in FREE_TEXT]
+        cases = [(asked[row["id"]].text, asked[row["id"]].gold, row["answer"], row["kind"]) for row in open_ones]
+        compared: dict[str, list[Row]] = {}
+        for row, score in zip(open_ones, judge.all(cases, config.parallel), strict=True):
+            scores = json.loads(row["scores"])
+            compared.setdefault(row["set"], []).append({
+                **{name: row[name] for name in ("agent", "seed", "id", "question", "gold", "answer")},
+                "exact": scores.get("exact"), "judge": score.value, "note": score.note,
+            })  # fmt: skip
+            row["correct"], row["scores"] = score.value, json.dumps(scores | {"judge": score.value})
+        found: dict[str, Any] = {
+            "judge": _named(config.judge),
+            "answers": len(open_ones),
+            "unjudged": sum(one["judge"] is None for of_set in compared.values() for one in of_set),
+            "agreement": {name: agreement(of_set) for name, of_set in compared.items()},
+        }
+        if config.audit and cases:
+            first = list({case[0]: (case[0], case[1], case[3]) for case in cases}.values())[: config.audit]
+            found["planted"] = error_rates(judge, first, config.parallel)
+        return found
 
     def engine_of(self, spec: AgentSpec) -> Engine | None:
         if spec.model is None:
@@ -411,6 +448,7 @@ class _Part(Watch):
         self.at_server = spec.model is not None and is_address(spec.model)
         self.journal.keep([sample.id for block in self.blocks for sample in block if self._kept(block)], retry)
         self.bar: tqdm | None = None
+        self.playing: dict[str, tuple[Sample, Agent, int]] = {}  # memories at a server, and the chunks they have read
         self.waiting: list[dict[str, Any]] = []  # records of the block under way
 
     def _kept(self, block: Sequence[Sample]) -> bool:
@@ -444,21 +482,29 @@ class _Part(Watch):
             bar.set_postfix_str(f"{tokens} tokens", refresh=False)
             bar.update(0)  # drawn at most once a second
 
-        roll_out(
-            self.whole.engine_of(spec) or NoModel(), [Context(sample.id, sample) for sample in owed], 1, config.limits,
-            spec.key or (spec.name, spec.seed), data=self.data, kind=spec.kind, informed=spec.informed,
-            temperature=config.temperature, progress=progress, encode=self.whole.encode, search=config.raw_search,
-            whole=config.whole, watch=self,
-        )  # fmt: skip
-        self.journal.add(self.waiting)
-        self.waiting = []
+        try:
+            roll_out(
+                self.whole.engine_of(spec) or NoModel(), [Context(sample.id, sample) for sample in owed], 1,
+                config.limits, spec.key or (spec.name, spec.seed), data=self.data, kind=spec.kind,
+                informed=spec.informed, temperature=config.temperature, progress=progress, encode=self.whole.encode,
+                search=config.raw_search, whole=config.whole, watch=self,
+            )  # fmt: skip
+            self.journal.add(self.waiting)
+        except BaseException:
+            for sample, agent, after in self.playing.values():  # a session that fails leaves its memory as it was
+                self._save(sample, agent, after)
+            raise
+        finally:
+            self.journal.close()
+            self.playing = {}
         asked = [self.journal.rows[question.id] for sample in owed for question in sample.questions]
         if all(row["error"] for row in asked):
             raise RunError(
                 f"{spec.name} could not be asked one of {len(asked)} questions of {self.data.name}: {asked[0]['error']}"
             )
         for sample in owed:
-            shutil.rmtree(self._memory(sample), ignore_errors=True)
+            if not any(self.journal.rows[question.id]["error"] for question in sample.questions):
+                shutil.rmtree(self._memory(sample), ignore_errors=True)
 
     # what `roll_out` tells
 
@@ -478,8 +524,10 @@ class _Part(Watch):
             seconds = sum(one.seconds for one in trace.sessions)
             self._keep({"stream": context.sample.id, "chunk": chunk, "tokens": sum(trace.cost), "seconds": seconds})
             after, last = chunk + 1, len(context.sample.chunks)
-            if self.at_server and (after % SAVE_EVERY == 0 or after == last):
-                self._save(context.sample, agent, after)
+            if self.at_server:
+                self.playing[context.sample.id] = context.sample, agent, after
+                if after % SAVE_EVERY == 0 or after == last:
+                    self._save(context.sample, agent, after)
         self._log({"sample": context.sample.id, "chunk": chunk}, trace)
 
     def answered(self, context: Context, question: Question, trace: Trace, scores: tuple[Score, ...]) -> None:
@@ -503,6 +551,8 @@ class _Part(Watch):
 
     def _save(self, sample: Sample, agent: Agent, after: int) -> None:
         place = self._memory(sample)
+        if (place / str(after)).exists():
+            return
         shutil.rmtree(place / "new", ignore_errors=True)
         agent.save(place / "new")
         older = [path for path in place.glob("*") if path.name.isdecimal()]
@@ -525,7 +575,7 @@ def part_name(spec: AgentSpec, data: Dataset) -> str:
     return f"{spec.name}-{spec.seed}-{re.sub(r'[^0-9A-Za-z.@_-]+', '-', data.name)}"
 
 
-def _without_weights(name: str, config: EvaluationConfig) -> Engine:
+def counting_engine(name: str, config: EvaluationConfig) -> Engine:
     """The engine of a model that counts tokens, and no more."""
     return engine_of(name, config) if is_address(name) else Policy(*load.without_weights(name))
 
@@ -534,7 +584,7 @@ def check_models(config: EvaluationConfig, folder: Run, sets: Sequence[Dataset],
     """Refuse models that are damaged or that the sessions do not fit, before ``folder`` is begun. Reads no weights."""
     some = {type(data): data for data in reversed(sets)}  # sessions of one kind of set are alike
     for name in models if not folder.complete else ():
-        engine = _without_weights(name, config)
+        engine = counting_engine(name, config)
         for data in some.values():
             check_room(engine, data, config.limits)
 
