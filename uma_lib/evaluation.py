@@ -94,7 +94,7 @@ class EvaluationConfig:
     revisions: float = 0.0  # above 0: streams of the track ledger-qa-revised, as many revisions for each purchase
     per_kind: int = 1  # questions of each kind a stream
     # other sets
-    data: str = ""  # the folder that they lie in, each in one of its name; empty: the hub
+    data: str = ""  # the folder that they lie in, each in one of its name; those that are not there: from the hub
     chunk_tokens: int = 1024  # of a chunk, at most; longer sessions are split
     samples: int = 0  # of a set, at most; 0: as many as the paper has
     questions: int = 0  # of a sample, at most; 0: as many as the paper has

@@ -43,9 +43,9 @@ FOLDERS = {"trec-coarse": "trec", "trec-fine": "trec"}  # of sets that share the
 def load_set(name: str, folder: str | Path = "", build: Build | None = None, revision: str | None = None) -> HeldOut:
     """A set by its name.
 
-    folder: where sets lie, each in a folder of its name (`FOLDERS`); "": the hub. A name such as
-    ``memalpha:squad,perltqa`` takes some sources of a processed form. revision: of the hub's repository, instead of the
-    one in `HUBS`.
+    folder: where sets lie, each in a folder of its name (`FOLDERS`); one that has none there is taken from the hub, if
+    it is on the hub. A name such as ``memalpha:squad,perltqa`` takes some sources of a processed form. revision: of the
+    hub's repository, instead of the one in `HUBS`.
 
     >>> load_set("banking78")
     Traceback (most recent call last):
@@ -57,7 +57,9 @@ def load_set(name: str, folder: str | Path = "", build: Build | None = None, rev
         raise RunError(unknown("data set", base, SETS))
     kind = SETS[base]
     hub, known = HUBS.get(base, ("", None))
-    source = Source(FOLDERS.get(base, base), Path(folder) if folder else None, hub, revision or known)
+    place = FOLDERS.get(base, base)
+    here = Path(folder) if folder and (not hub or (Path(folder) / place).is_dir()) else None
+    source = Source(place, here, hub, revision or known)
     if not only:
         return kind(source, build)
     if base not in ("memalpha", "memoryagentbench"):
