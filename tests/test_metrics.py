@@ -50,8 +50,8 @@ EXACT = {  # of each gold the answers that are right and those that are wrong
     ),
     NAMED: (
         ["17", "label: 17", "\\boxed{17}", "\\text{17}"],
-        ["7", "1", "171", "1 7", "117", "17th", "", None,
-    "label 7"]),
+        ["7", "1", "171", "1 7", "117", "17th", "", None, "label 7"],
+    ),
     CHOICE: (
         ["b", "B", "(b)", "b)", "b.", "\\boxed{b}", "(b) Not mentioned in the conversations", "Option b", "answer (b)",
          "Not mentioned in the conversations", "not mentioned in the conversations.",
@@ -76,7 +76,10 @@ EXACT = {  # of each gold the answers that are right and those that are wrong
         ["1250", "12", "50", "12 50", "-12.50", "$1,250", "112.50", "", None, "12.5.0", "12.51"],
     ),
     MINUS: (["-5.00", "-5", "−5.00", "-5.0"], ["5.00", "5", "", None, "-5.01", "-50", "minus"]),
-    JAPANESE: (["東京タワー", "「東京タワー」", "東京タワー。", "\\boxed{東京タワー}"], ["東京", "タワー", "京東タワー", "", None]),
+    JAPANESE: (
+        ["東京タワー", "「東京タワー」", "東京タワー。", "\\boxed{東京タワー}"],
+        ["東京", "タワー", "京東タワー", "", None],
+    ),
 }  # fmt: skip
 CASES = [(gold, answer, value) for gold, pair in EXACT.items() for value, answers in zip((1.0, 0.0), pair, strict=True)
          for answer in answers]  # fmt: skip

@@ -93,7 +93,8 @@ class Dense:
     def __init__(self, encode: Encoder) -> None:
         self._encode = encode
         self._pending: list[str] = []
-        self._blocks: list[np.ndarray] = []  # each [windows, d]; joined at the next search
+        self._rows: np.ndarray | None = None  # [capacity, d], of which the first `_used` are windows
+        self._used = 0
         self._first = array("q")  # of every encoded text, the row of its first window
 
     def __len__(self) -> int:
@@ -109,18 +110,29 @@ class Dense:
         if not len(self):
             return []
         if self._pending:
-            rows = sum(len(block) for block in self._blocks)
-            encoded = self._vectors(self._pending)
-            for windows in encoded:
-                self._first.append(rows)
-                rows += len(windows)
-            self._blocks = [np.concatenate([*self._blocks, *encoded])]
+            for windows in self._vectors(self._pending):
+                self._first.append(self._used)
+                self._grow(windows)
             self._pending = []
         (windows,) = self._vectors([query])
         # Rounded: equal texts must tie exactly, whichever BLAS kernel computed their row.
-        scores = np.round(np.max([self._blocks[0] @ window for window in windows], axis=0), 6)
-        scores = np.maximum.reduceat(scores, np.array(self._first))
+        rows = self._rows[: self._used]
+        scores = np.round(np.max([rows @ window for window in windows], axis=0), 6)
+        if len(self._first) < self._used:  # some texts have several windows
+            scores = np.maximum.reduceat(scores, np.array(self._first))
         return _best(scores, np.arange(len(scores)), top_k)
+
+    def _grow(self, windows: np.ndarray) -> None:
+        """Append rows; the capacity doubles, so that each is copied a few times at most."""
+        end = self._used + len(windows)
+        if self._rows is None:
+            self._rows = np.empty((max(64, end), windows.shape[1]), windows.dtype)
+        elif end > len(self._rows):
+            larger = np.empty((max(2 * len(self._rows), end), self._rows.shape[1]), self._rows.dtype)
+            larger[: self._used] = self._rows[: self._used]
+            self._rows = larger
+        self._rows[self._used : end] = windows
+        self._used = end
 
     @property
     def encoded(self) -> int:
@@ -129,11 +141,11 @@ class Dense:
 
     def state(self) -> tuple[np.ndarray, np.ndarray] | None:
         """Vectors of the windows [windows, d] and of each encoded text its first row; None before the first search."""
-        return (self._blocks[0], np.array(self._first)) if self._blocks else None
+        return None if self._rows is None else (self._rows[: self._used], np.array(self._first))
 
     def restore(self, vectors: np.ndarray, first: np.ndarray) -> None:
         """Take over a `state` for as many texts, the first of those that were added."""
-        self._blocks, self._first = [vectors], array("q", first.tolist())
+        self._rows, self._used, self._first = vectors, len(vectors), array("q", first.tolist())
         self._pending = self._pending[len(first) :]
 
     def _vectors(self, texts: Sequence[str]) -> list[np.ndarray]:
@@ -240,7 +252,7 @@ def reciprocal_rank_fusion(rankings: Iterable[Sequence[int]], k: int = 60) -> li
     for ranking in rankings:
         for rank, item in enumerate(ranking, start=1):
             shares.setdefault(item, []).append(1 / (k + rank))
-    return sorted(shares, key=lambda item: (-math.fsum(shares[item]), item))
+    return [item for _, item in sorted((-math.fsum(parts), item) for item, parts in shares.items())]
 
 
 def split_units(text: str, size: int = 1000) -> list[str]:
