@@ -6,8 +6,8 @@
   1 is flat. ``bookkeeping``: the same of UMA's memory alone, without rendering prompts and reading turns.
 - ``retrieval``: a search after each new chunk, with an index that grows against one built anew each time (BM25 and
   vectors together; the encoder is replaced by a fixed projection, since both ways encode each text once).
-- ``overhead``: what the runner adds to a question: everything but the agents' own code, against the same sessions played
-  by `roll_out` without keeping anything.
+- ``overhead``: what the runner adds to a question, against the same sessions played by `roll_out` without keeping
+  anything.
 - ``flight``: 10,000 questions asked at once of one stream: peak memory above that of the process before, MiB.
 """
 
@@ -145,7 +145,8 @@ def retrieval() -> list[dict[str, float]]:
                 naive += time.process_time() - began
                 rebuilt += 1
         a, b = 1000 * incremental / count, 1000 * naive / rebuilt
-        found.append({"chunks": count, "incremental_ms": round(a, 3), "rebuilt_ms": round(b, 2), "ratio": round(b / a, 1)})
+        row = {"chunks": count, "incremental_ms": round(a, 3), "rebuilt_ms": round(b, 2), "ratio": round(b / a, 1)}
+        found.append(row)
     return found
 
 
