@@ -243,3 +243,25 @@ def test_no_torch():
     code = "import sys, json, uma_lib.engines.remote, uma_lib.agents.uma; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout.lower()) is False
+
+
+def test_several_servers_share_the_work_and_outlive_one_another():
+    gone = []
+
+    def mortal(body, number, headers):
+        if number > 3:
+            gone.append(number)
+            return 0, None  # breaks every connection from now on
+        return completion("b")
+
+    texts = [f"question {n}" for n in range(12)]
+    with server(lambda *_: completion("a")) as (one, of_one), server(mortal) as (other, of_other):
+        engine = Remote(f"{one}, {other}", "m", parallel=3, patience=0.4, pause=0.01)
+        turns = engine.generate([ask(text) for text in texts], temperature=0.0)
+    assert [turn.text for turn in turns].count("b") == 3 and {turn.text for turn in turns} == {"a", "b"}
+    assert turns[0].text == "a" and turns[1].text == "b"  # dealt out, and in order
+    assert gone and len(of_one) == 9  # nothing is asked twice of the one that stays
+    asked = [body["messages"][0]["content"] for body in of_one] + [b["messages"][0]["content"] for b in of_other[:3]]
+    assert sorted(asked) == sorted(texts)
+    with pytest.raises(RunError, match=r"127\.0\.0\.1.*(base_url|server)"):
+        engine.generate([ask("anybody there?")], temperature=0.0)  # both are down now
