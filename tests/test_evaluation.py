@@ -15,12 +15,24 @@ from uma_lib.agents.readers import ANSWER_TOKENS, RAG, Concat, QuestionOnly
 from uma_lib.agents.uma import UMA
 from uma_lib.engines.policy import Policy
 from uma_lib.engines.protocol import NoModel
-from uma_lib.evaluation import COLUMNS, EvaluationConfig, chance, evaluate, read_traces, run, specs_of, summarize
+from uma_lib.evaluation import (
+    AGENTS,
+    COLUMNS,
+    EvaluationConfig,
+    chance,
+    evaluate,
+    read_traces,
+    run,
+    specs_of,
+    summarize,
+)
 from uma_lib.files import RunError
 from uma_lib.ledger import QUESTION_KINDS
 from uma_lib.ledger.dataset import LedgerQA, guide
 from uma_lib.nano.agents import Oracle, Scripted
-from uma_lib.parameters import check
+from uma_lib.parameters import check, load_parameters
+from uma_lib.paths import NOTEBOOKS
+from uma_lib.report.tables import THIRTEEN
 from uma_lib.rows import TIMES
 from uma_lib.sample import Sample
 from uma_lib.statistics import interval
@@ -426,3 +438,15 @@ def test_a_missing_model_is_one_line(tmp_path: Path) -> None:
 def test_what_is_refused(values: dict, message: str) -> None:
     with pytest.raises(RunError, match=message):
         check(EvaluationConfig, values)
+
+
+EVALUATIONS = ("full_evaluation", "agents", "thirteen-smoke", "thirteen-server", "thirteen-gpu")
+
+
+@pytest.mark.parametrize("name", EVALUATIONS)
+def test_the_committed_parameter_files_are_valid(name: str) -> None:
+    values = load_parameters(NOTEBOOKS / "params" / f"{name}.yaml")
+    config = check(EvaluationConfig, values)
+    assert set(config.agents) <= set(AGENTS) and len(specs_of(config)) >= len(config.agents)
+    if name.startswith("thirteen-") and name != "thirteen-smoke":
+        assert set(THIRTEEN) <= set(config.sets) and config.session_tokens == 16_384

@@ -23,10 +23,10 @@ HORIZONS = (2, 10, 50)
 def results(tmp_path: Path) -> Path:
     """A folder of results, as `draw_all` wants it."""
     accuracy, tokens = [], []
-    for number, agent in enumerate(EVALUATED):
+    for agent in EVALUATED:
         for horizon in HORIZONS:
             for kind in ("all", *QUESTION_KINDS):
-                share = 0.1 * (number + 1) if agent != "oracle" else 1.0
+                share = share_of(agent)
                 accuracy.append({
                     "agent": agent, "horizon": horizon, "kind": kind, "accuracy": share, "low": share - 0.05,
                     "high": min(1.0, share + 0.07), "by_checkpoint": [share], "streams": 60,
@@ -54,6 +54,10 @@ def results(tmp_path: Path) -> Path:
             rows.append(f"{step},0.5,{0.3 + 0.02 * step + 0.01 * seed if step % 5 == 0 else ''}")
         path.write_text("\n".join(rows) + "\n")
     return tmp_path
+
+
+def share_of(agent: str) -> float:
+    return 0.05 * (EVALUATED.index(agent) + 1) if agent != "oracle" else 1.0
 
 
 def config(horizons: tuple[int, ...]) -> dict:
@@ -123,9 +127,10 @@ def line(axis: mpl.axes.Axes, label: str) -> np.ndarray:
 
 
 def test_draw_all_writes_every_figure_the_same_each_time(results: Path, tmp_path: Path) -> None:
+    write(results / "agents" / "summary.json", json.loads(summary(results).read_text()))
     paths = plots.draw_all(results, tmp_path / "one")
     names = ["learning_curve", "accuracy_by_horizon", "accuracy_by_kind", "tokens_by_horizon", "habits"]
-    both = [*names, "accuracy_by_revisions", "revision_failures"]
+    both = [*names, "agents_by_horizon", "accuracy_by_revisions", "revision_failures"]
     assert [path.name for path in paths] == [f"{name}.{kind}" for name in both for kind in ("pdf", "png")]
     for path in paths:
         assert path.read_bytes().startswith(b"%PDF" if path.suffix == ".pdf" else b"\x89PNG")
@@ -212,14 +217,16 @@ def test_learning_curve(results: Path) -> None:
 def test_accuracy_by_horizon(results: Path) -> None:
     ours, paper = axes(plots.accuracy_by_horizon(summary(results)))
     assert ours.get_xscale() == paper.get_xscale() == "log"
-    for number, agent in enumerate(EVALUATED[:-1]):
+    for agent in EVALUATED:
+        if agent == "oracle":
+            continue
         label, colour, _ = plots.AGENTS[agent]
         points = line(ours, label)
         assert points[:, 0] == pytest.approx(HORIZONS, rel=0.1)
-        assert points[:, 1] == pytest.approx(0.1 * (number + 1))
+        assert points[:, 1] == pytest.approx(share_of(agent))
         bar = next(c for c in ours.containers if c.get_label() == label)[2][0]
         low, high = bar.get_segments()[0][:, 1]
-        assert (low, high) == pytest.approx((0.1 * (number + 1) - 0.05, 0.1 * (number + 1) + 0.07))
+        assert (low, high) == pytest.approx((share_of(agent) - 0.05, share_of(agent) + 0.07))
         assert mpl.colors.to_hex(bar.get_color()[0]).upper() == colour
     assert line(paper, "UMA, specialist")[0] == pytest.approx([2, 0.8738])
     assert "another model and scale" in paper.get_title()
@@ -243,8 +250,7 @@ def test_accuracy_by_kind(results: Path) -> None:
     (axis,) = axes(plots.accuracy_by_kind(summary(results), 10))
     heights = {c.get_label(): [bar.get_height() for bar in c] for c in axis.containers if hasattr(c, "patches")}
     for agent in ("uma_rl", "uma_base"):
-        share = 0.1 * (EVALUATED.index(agent) + 1)
-        assert heights[plots.AGENTS[agent][0]] == pytest.approx([share] * 8)
+        assert heights[plots.AGENTS[agent][0]] == pytest.approx([share_of(agent)] * 8)
     with pytest.raises(RunError, match="no accuracy for .*'horizon': 3"):
         plots.accuracy_by_kind(summary(results), 3)
 

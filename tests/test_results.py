@@ -238,3 +238,16 @@ def test_figures_without_revised_answers_or_agents(results: Path) -> None:  # no
 def test_figures_of_other_results_do_not_replace_the_committed_ones(results: Path) -> None:  # noqa: F811
     with pytest.raises(RunError, match="figures holds the figures of .*choose another folder"):
         plots.draw_all(results, plots.FIGURES)
+
+
+def test_other_sets_are_left_out(folder: Path) -> None:
+    path = folder / "evaluation" / "summary.json"
+    found = json.loads(path.read_text())
+    more = {"agent": "concat", "set": "banking77", "horizon": None, "kind": "all", "accuracy": 0.5}
+    for row in found["accuracy"]:
+        row["set"] = f"ledger-qa/small/{row['horizon']}"
+    path.write_text(json.dumps(found | {"accuracy": [more, *found["accuracy"]]}))
+    assert reading.read_summary(path)["accuracy"] == found["accuracy"]
+    path.write_text(json.dumps(found | {"accuracy": [more]}))
+    with pytest.raises(RunError, match="nothing of Ledger-QA was evaluated"):
+        reading.read_summary(path)

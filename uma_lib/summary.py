@@ -159,8 +159,9 @@ def chance(rows: Sequence[Row], sets: Sequence[Dataset]) -> list[Row]:
         for horizon in sorted(horizons):
             hits: dict[str, list[bool]] = defaultdict(list)
             for row in asked:
-                if row["horizon"] == horizon:
+                if row["set"] == data.name and row["horizon"] == horizon:
                     for kind in ("all", row["kind"]):
                         hits[kind].append(row["gold"] == constant.get(row["kind"]))
-            found += [{"horizon": horizon, "kind": kind, "accuracy": sum(hit) / len(hit)} for kind, hit in hits.items()]
+            place = {"set": data.name, "horizon": horizon}
+            found += [place | {"kind": kind, "accuracy": sum(hit) / len(hit)} for kind, hit in hits.items()]
     return found

@@ -11,6 +11,7 @@ marker everywhere. What comes from a short trial says so on its face.
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,26 +32,34 @@ from uma_lib.report.results import read_habits, read_metrics, read_paper, read_r
 COLUMN, PAGE = 3.3, 6.8  # widths in inches
 BLACK, GREY, RED = "#000000", "#888888", "#D55E00"
 BLUE, SKY, ORANGE, GREEN, PURPLE = "#0072B2", "#56B4E9", "#E69F00", "#009E73", "#CC79A7"
+MINT, PINE, SALMON, WINE, OLIVE, INDIGO = "#7FD1B9", "#005F45", "#F2A489", "#882255", "#999933", "#332288"
 AGENTS = {  # label, colour, marker
     "uma_rl": ("UMA after RL", BLUE, "o"),
     "uma_base": ("UMA before RL", SKY, "s"),
     "concat": ("Concat", ORANGE, "^"),
     "rag": ("RAG", GREEN, "v"),
+    "rag_bm25": ("RAG, words", MINT, "<"),
+    "rag_dense": ("RAG, meaning", PINE, ">"),
+    "memagent": ("MemAgent", RED, "P"),
+    "memagent_woq": ("MemAgent w/o q.", SALMON, "p"),
+    "mem1": ("MEM1", WINE, "h"),
+    "mem_alpha": ("Mem-alpha", OLIVE, "X"),
+    "a_mem": ("A-Mem", INDIGO, "d"),
     "demonstrator": ("Demonstrator", PURPLE, "D"),
     "question_only": ("Question only", GREY, "x"),
     "oracle": ("Oracle", BLACK, ""),
 }
-PAPER = {  # methods of the paper; those that this project does not have are grey
+PAPER = {  # methods of the paper
     "uma": ("UMA", BLUE, "o"),
     "uma_specialist_16k": ("UMA, specialist", BLUE, "o"),
     "uma_generalist_16k": ("UMA, generalist", BLUE, "x"),
     "concat": ("Concat", ORANGE, "^"),
     "rag": ("RAG", GREEN, "v"),
-    "memagent": ("MemAgent", GREY, "P"),
-    "memagent_woq": ("MemAgent w/o q.", GREY, "p"),
-    "mem_alpha": ("Mem-alpha", GREY, "X"),
-    "mem1": ("MEM1", GREY, "h"),
-    "a_mem": ("A-Mem", GREY, "d"),
+    "memagent": ("MemAgent", RED, "P"),
+    "memagent_woq": ("MemAgent w/o q.", SALMON, "p"),
+    "mem_alpha": ("Mem-alpha", OLIVE, "X"),
+    "mem1": ("MEM1", WINE, "h"),
+    "a_mem": ("A-Mem", INDIGO, "d"),
 }
 KINDS = {
     "category_range": "category\nin a range",
@@ -156,14 +165,14 @@ def accuracy_by_horizon(summary: Path, paper_version: str = "v2") -> Figure:
     """Accuracy of every agent by the number of sessions; the paper's own curves in a panel of their own."""
     found = read_summary(summary)
     with mpl.rc_context(STYLE):
-        figure, (ours, paper) = _figure(PAGE, 3.2, columns=2)
         records = _records(found, "accuracy", kind="all")
         agents = [agent for agent in AGENTS if agent in set(records["agent"])]
+        figure, (ours, paper) = _figure(PAGE, 2.7 + 0.17 * math.ceil((len(agents) + 1) / 3), columns=2)
         for number, agent in enumerate(agents):
             label, colour, marker = AGENTS[agent]
             rows = records[records["agent"] == agent].sort_values("horizon")
             # moved a little sideways, so that bars can be told apart
-            x = rows["horizon"] * 1.03 ** (number - len(agents) / 2)
+            x = rows["horizon"] * 1.2 ** (number / len(agents) - 0.5)
             style = {"color": colour, "marker": marker, "label": label, "zorder": _layer(agent)}
             if agent == "oracle":  # right by definition: nothing is uncertain
                 ours.errorbar(rows["horizon"], rows["accuracy"], linewidth=0.8, **style)
@@ -177,8 +186,7 @@ def accuracy_by_horizon(summary: Path, paper_version: str = "v2") -> Figure:
         for method in (method for method in PAPER if method in set(table["method"])):
             label, colour, marker = PAPER[method]
             rows = table[table["method"] == method].sort_values("sessions")
-            width = 0.7 if colour == GREY else 1.2
-            paper.plot(rows["sessions"], rows["value"] / 100, color=colour, marker=marker, label=label, linewidth=width)
+            paper.plot(rows["sessions"], rows["value"] / 100, color=colour, marker=marker, label=label)
         paper.set_title(f"paper ({paper_version}): Qwen3-4B,\nanother model and scale, LLM judge")
         for axis, horizons in ((ours, records["horizon"]), (paper, table["sessions"])):
             _accuracy_axis(axis, "accuracy")
@@ -300,7 +308,7 @@ def accuracy_by_revisions(results: Path) -> Figure:
             for number, agent in enumerate(agents):
                 label, colour, marker = AGENTS[agent]
                 rows = records[(records["agent"] == agent) & (records["horizon"] == horizon)].sort_values("rate")
-                x = rows["rate"] + 0.006 * (number - len(agents) / 2)  # so that bars can be told apart
+                x = rows["rate"] + 0.04 * (number / len(agents) - 0.5)  # so that bars can be told apart
                 bars = None if agent == "oracle" else _bars(rows)  # right by definition
                 style = {"color": colour, "marker": marker, "label": label, "zorder": _layer(agent)}
                 axis.errorbar(x, rows["accuracy"], bars, elinewidth=0.8, **style)
@@ -310,7 +318,8 @@ def accuracy_by_revisions(results: Path) -> Figure:
         if revised:
             _by_dependence(axes[-1], found, horizons[0], [agent for agent in agents if agent != "oracle"])
         handles = axes[0].get_legend_handles_labels()
-        panel.legend(*handles, loc="outside lower center", ncols=len(agents), columnspacing=1, handletextpad=0.3)
+        narrow = {"columnspacing": 1, "handletextpad": 0.3}
+        panel.legend(*handles, loc="outside lower center", ncols=min(len(agents), 7), **narrow)
         _face(figure, _sample_note(records), found["smoke"])
     return figure
 
@@ -374,9 +383,9 @@ def _stacked(
 def draw_all(results: Path, folder: Path, smoke: bool = False) -> list[Path]:
     """Every figure from a folder of results; returns the files written.
 
-    It holds ``train/seed*/metrics.csv`` (one run a seed), ``evaluation/summary.json``, ``habits.json`` and, if
-    revisions were evaluated, ``revisions/results.json``. Other agents' lines in the learning curve are those of streams
-    of 10 sessions. ``figures/`` is only for the committed results.
+    It holds ``train/seed*/metrics.csv`` (one run a seed), ``evaluation/summary.json``, ``habits.json`` and, where they
+    were evaluated, all agents in ``agents/summary.json`` and revisions in ``revisions/results.json``. Other agents'
+    lines in the learning curve are those of streams of 10 sessions. ``figures/`` is only for the committed results.
     """
     if folder.resolve() == FIGURES and results.resolve() != RESULTS:
         raise RunError(f"{folder} holds the figures of {RESULTS}; choose another folder for those of {results}")
@@ -394,7 +403,9 @@ def draw_all(results: Path, folder: Path, smoke: bool = False) -> list[Path]:
         "tokens_by_horizon": tokens_by_horizon(summary),
         "habits": habits(results / "habits.json", smoke),
     }
-    if (revised := results / "revisions" / "results.json").exists():  # an evaluation of its own
+    if (everyone := results / "agents" / "summary.json").exists():  # evaluations of their own
+        figures["agents_by_horizon"] = accuracy_by_horizon(everyone)
+    if (revised := results / "revisions" / "results.json").exists():
         figures |= {
             "accuracy_by_revisions": accuracy_by_revisions(revised),
             "revision_failures": revision_failures(revised),

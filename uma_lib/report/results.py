@@ -27,7 +27,11 @@ from uma_lib.ledger.questions import ALL_KINDS
 from uma_lib.ledger.state import REVISIONS
 from uma_lib.paths import DATA
 
-AGENTS = ("uma_rl", "uma_base", "concat", "rag", "demonstrator", "question_only", "oracle")
+AGENTS = (
+    "uma_rl", "uma_base", "concat", "rag", "rag_bm25", "rag_dense", "memagent", "memagent_woq", "mem1", "mem_alpha",
+    "a_mem", "demonstrator", "question_only", "oracle",
+)  # fmt: skip
+LEDGER = "ledger-qa"  # what the names of its sets begin with
 OUTCOMES = ("right", "ignored", "added", "other")  # of answers, see `revisions`
 FATES = ("applied", "nothing", "added", "changed", "unknown")  # of revisions, see `revisions`
 DEPENDS = ("all", "revised", "not revised")
@@ -134,8 +138,17 @@ def _check_config(path: Path, config: Mapping[str, Any]) -> None:
 
 
 def read_summary(path: Path) -> dict[str, Any]:
-    """``summary.json`` of an evaluation."""
+    """``summary.json`` of an evaluation on Ledger-QA; records of other sets, which have no horizon, are left out."""
     found = _read(path, {"smoke": bool, "config": CONFIG, "accuracy": list, "tokens": list, "chance": list})
+    for name in ("accuracy", "tokens", "chance"):
+        check_shape(found[name], [{}], str(path), name)
+    there = found["accuracy"]
+    found |= {
+        name: [row for row in found[name] if str(row.get("set", LEDGER)).startswith(LEDGER)]
+        for name in ("accuracy", "tokens", "chance")
+    }
+    if there and not found["accuracy"]:
+        raise RunError(f"{path}: nothing of Ledger-QA was evaluated; report.tables shows other sets")
     config = found["config"]
     _check_config(path, config)
     agent, kind = {"agent": one_of(config["agents"])}, {"kind": one_of(("all", *ALL_KINDS))}

@@ -1,4 +1,4 @@
-"""Tables: the paper's main results beside our own, with what was run and how much of it.
+"""Tables: the paper's main results beside our own, and agents on Ledger-QA by horizon, each with n and intervals.
 
 >>> float(paper_results("judge").loc["uma", "banking77"])
 87.0
@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,7 +16,8 @@ from uma_lib.datasets.sets import SETS
 from uma_lib.files import RunError, read_json
 from uma_lib.ledger.files import check_shape
 from uma_lib.paths import DATA
-from uma_lib.report.results import read_table
+from uma_lib.report.figures import AGENTS
+from uma_lib.report.results import NUMBER, read_summary, read_table
 
 THIRTEEN = (
     "banking77", "clinc150", "nlu", "trec-coarse", "trec-fine", "pubmed-rct", "convomem", "hotpotqa", "locomo",
@@ -86,6 +88,32 @@ def _cell(cell) -> str:
     return f"{cell.mean:.0f}{interval} n={cell.questions}"
 
 
+def costs(summary: Path) -> pd.DataFrame:
+    """What each agent took on each set of an evaluation, a question: tokens, seconds, and tokens for each right answer.
+
+    ``memory``: of building the memory, whose cost the questions of a stream share. ``pays off``: questions about one
+    stream from which on it takes fewer tokens than Concat ("never": at no number); empty for agents without a memory.
+    """
+    found = read_json(summary)
+    shape = {"agent": str, "set": str, "prompt": NUMBER, "written": NUMBER, "memory": NUMBER}
+    check_shape(found, {"tokens": [shape], "break_even": list}, str(summary))
+    enough = {
+        (one["agent"], one["set"]): "never" if one["questions"] is None else f"{math.ceil(one['questions']):,}"
+        for one in found["break_even"] if one["against"] == "concat"
+    }  # fmt: skip
+    rows = [
+        {
+            "set": row["set"], "agent": row["agent"], "prompt": f"{row['prompt']:,.0f}",
+            "written": f"{row['written']:,.0f}", "memory": f"{row['memory']:,.0f}",
+            "seconds": f"{row['seconds'] + row['memory_seconds']:.1f}",
+            "a right answer": "" if row["per_right"] is None else f"{row['per_right']:,.0f}",
+            "pays off": enough.get((row["agent"], row["set"]), ""),
+        }
+        for row in found["tokens"]
+    ]  # fmt: skip
+    return pd.DataFrame(rows).set_index(["set", "agent"])
+
+
 def described(summary: Path) -> str:
     """What an evaluation was: model, sizes, budget, metric; one line under a table."""
     found = read_json(summary)
@@ -103,3 +131,69 @@ def described(summary: Path) -> str:
         f"{smoke}Ours: {config['model'].rpartition('#')[2]}, {size}, {config['session_tokens']:,} tokens a session, "
         f"{by}; 95 % intervals over samples, or over the questions where there is one sample."
     )
+
+
+# --- Ledger-QA by horizon ---------------------------------------------------------------------------------------
+
+
+def by_horizon(summary: Path) -> pd.DataFrame:
+    """Exact match in per cent with its 95 % interval, agents by sessions in a stream."""
+    records = pd.DataFrame(read_summary(summary)["accuracy"]).query("kind == 'all'")
+    cells = [
+        f"{100 * r.accuracy:.0f}" + ("" if pd.isna(r.low) else f" [{100 * r.low:.0f}, {100 * r.high:.0f}]")
+        for r in records.itertuples()
+    ]
+    return _agents_first(records.assign(cell=cells).pivot(index="agent", columns="horizon", values="cell"))
+
+
+def sizes(summary: Path) -> str:
+    """How many streams, questions and training seeds the accuracies of a summary are made of."""
+    found = read_summary(summary)
+    horizons = pd.DataFrame(found["accuracy"]).query("kind == 'all'").groupby("horizon")[["streams", "questions"]].max()
+    each = "; ".join(f"{h} sessions: {r.streams} streams, {r.questions} questions" for h, r in horizons.iterrows())
+    return f"{each}. {len(found['config']['trained'])} training seed(s), temperature {found['config']['temperature']:g}"
+
+
+def against(summary: Path, agent: str = "uma_rl") -> pd.DataFrame:
+    """How far an agent is ahead of each other one, in points, on the same questions; agents by sessions in a stream.
+
+    With 95 % intervals by resampling streams; a star where the difference is significant at 5 %, corrected for the
+    number of pairs of agents at the horizon (Holm). Empty for a summary without differences.
+    """
+    found = read_json(summary)
+    horizons = {cell["set"]: cell["horizon"] for cell in found["accuracy"] if cell.get("set")}
+    cells: dict[str, dict[int, str]] = {}
+    for one in found.get("differences", ()):
+        if agent in (one["agent"], one["against"]) and horizons[one["set"]] is not None:
+            sign = 1 if one["agent"] == agent else -1
+            other = one["against"] if sign == 1 else one["agent"]
+            cell = f"{sign * 100 * one['difference']:+.0f}"
+            if one["low"] is not None:
+                low, high = sorted(sign * 100 * one[end] for end in ("low", "high"))
+                cell += f" [{low:.0f}, {high:.0f}]" + "*" * (one["p_holm"] < 0.05)
+            cells.setdefault(other, {})[horizons[one["set"]]] = cell
+    return _agents_first(pd.DataFrame.from_dict(cells, orient="index").sort_index(axis=1).fillna(""))
+
+
+def break_even(summary: Path, agent: str = "uma_rl", readers: Sequence[str] = ("concat", "rag")) -> pd.DataFrame:
+    """Questions about one stream from which on a memory takes fewer tokens than a reader; readers by sessions."""
+    found = read_summary(summary)
+    tokens = pd.DataFrame(found["tokens"]).set_index(["agent", "horizon"])
+    asked = pd.DataFrame(found["accuracy"]).query("kind == 'all'").set_index(["agent", "horizon"])
+    each = (asked["questions"] / asked["streams"])[agent]  # that share the cost of a memory in these results
+    answering = tokens["prompt"] + tokens["written"]
+    rows = {}
+    for reader in readers:
+        if {reader, agent} <= set(tokens.index.get_level_values("agent")):
+            saved = answering[reader] - answering[agent]
+            enough = tokens["memory"][agent] * each / saved
+            rows[f"against {AGENTS[reader][0]}"] = {
+                horizon: f"{math.ceil(enough[horizon]):,}" if saved[horizon] > 0 else "never" for horizon in saved.index
+            }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis(columns="sessions")
+
+
+def _agents_first(table: pd.DataFrame) -> pd.DataFrame:
+    """Rows in the order of figures, with the names used there."""
+    table = table.loc[[agent for agent in AGENTS if agent in table.index]]
+    return table.rename(lambda agent: AGENTS[agent][0]).rename_axis(index=None, columns="sessions")
