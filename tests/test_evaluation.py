@@ -72,7 +72,7 @@ def samples(sessions: int, count: int) -> list[Sample]:
 def rows_of(agent: str, made: list[Sample], config: EvaluationConfig, **others) -> list[dict]:
     """The rows of the first agent of this name."""
     spec = next(spec for spec in specs_of(config) if spec.name == agent)
-    return evaluate(spec, LedgerQA(), made, config, **others)[0]
+    return evaluate(spec, LedgerQA("small", len(made[0].chunks)), made, config, **others)[0]
 
 
 # --- agents -------------------------------------------------------------------------------------------------

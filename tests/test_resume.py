@@ -7,7 +7,6 @@ import re
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ import pytest
 import uma_lib.nano.base
 from uma_lib import evaluation, processes, revisions, training
 from uma_lib.__main__ import main
+from uma_lib.engines.protocol import NoModel
 from uma_lib.evaluation import EvaluationConfig
 from uma_lib.files import RunError
 from uma_lib.ledger.__main__ import main as ledger
@@ -293,12 +293,12 @@ def test_an_evaluation_is_that_of_its_models(model, tmp_path, monkeypatch, kind,
         config, work = check(EvaluationConfig, values), evaluation.run
     else:
         config, work = check(RevisionsConfig, values | {"rates": [0.0], "audited": 1}), revisions.run
-    real = evaluation.evaluate
+    real = evaluation.roll_out
 
-    def by_oracle(spec, *arguments, **named):
-        return real(replace(spec, kind=Oracle, informed=True, model=None), *arguments, **named | {"engine": None})
+    def by_oracle(engine, *arguments, **named):
+        return real(NoModel(), *arguments, **named | {"kind": Oracle, "informed": True})
 
-    monkeypatch.setattr(evaluation, "evaluate", by_oracle)
+    monkeypatch.setattr(evaluation, "roll_out", by_oracle)
     monkeypatch.setattr(evaluation.Policy, "load", lambda *_, **__: None)
     work(config, tmp_path / "run")
     (base / "README.md").write_text("a card")
@@ -312,12 +312,14 @@ def test_an_evaluation_is_that_of_its_models(model, tmp_path, monkeypatch, kind,
 def test_an_evaluation_asks_no_hub_for_a_model_that_takes_no_part(tmp_path) -> None:
     values = {"model": "nobody/nothing", "agents": ["oracle", "demonstrator"], "horizons": [1], "streams": [2]}
     evaluation.run(check(EvaluationConfig, values), tmp_path / "run")
-    part = tmp_path / "run" / "parts" / "oracle-0-ledger-qa-small-1.csv"
-    lines = part.read_text().splitlines(keepends=True)
+    part = tmp_path / "run" / "parts" / "oracle-0-ledger-qa-small-1.jsonl"
+    answers = tmp_path / "run" / "answers.csv"
+    lines, whole = part.read_text().splitlines(keepends=True), answers.read_text()
     (tmp_path / "run" / "manifest.json").unlink()
-    part.write_text("".join(lines[:9]))  # one stream of two
-    with pytest.raises(RunError, match="oracle-0-ledger-qa-small-1.csv: not the whole part of an evaluation"):
-        evaluation.run(check(EvaluationConfig, values), tmp_path / "run")
+    part.write_text("".join(lines[:9]) + lines[9][:20])  # half of it, and the beginning of a line
+    evaluation.run(check(EvaluationConfig, values), tmp_path / "run")
+    assert answers.read_text() == whole
+    (tmp_path / "run" / "manifest.json").unlink()
     (tmp_path / "run" / "params.json").unlink()
     with pytest.raises(RunError, match="parts: no params.json beside it"):
         evaluation.run(check(EvaluationConfig, values), tmp_path / "run")
