@@ -54,7 +54,7 @@ def serving(folder: Path):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     words = [str(Path(sys.executable).with_name("transformers")), "serve", str(folder), "--host", "127.0.0.1", "--port",
-             str(port), "--device", "cpu"]  # fmt: skip
+             str(port), "--device", "cpu", "--dtype", "bfloat16"]  # fmt: skip
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
     process = subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
