@@ -34,7 +34,7 @@ ORDER = """
     agents.memagent agents.mem1 agents.mem_alpha agents.a_mem agents.all
     judge assistant rollout credit distributed resume training
     nano.script nano.agents nano.demonstrations nano.habits nano.base rows summary evaluation estimate revisions
-    report.results report.tables report.figures pipeline __main__ command
+    report.results report.figures report.tables pipeline __main__ command
 """.split()
 MODULES = sorted(
     ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__")
