@@ -265,9 +265,10 @@ def tokens_by_horizon(summary: Path) -> Figure:
     """Tokens a question, by horizon: for answering alone, and with a share of what building the memory took."""
     found = read_summary(summary)
     with mpl.rc_context(STYLE):
-        figure, axes = _figure(PAGE, 2.8, columns=2)
-        axes[1].sharey(axes[0])
         records = _records(found, "tokens")
+        rows = math.ceil(len(set(records["agent"])) / 3)
+        figure, axes = _figure(PAGE, 2.4 + 0.17 * rows, columns=2)
+        axes[1].sharey(axes[0])
         answering = records["prompt"] + records["written"]
         totals = {"to answer": answering, "to answer, and to build the memory": answering + records["memory"]}
         for axis, (title, total) in zip(axes, totals.items(), strict=True):
@@ -281,7 +282,7 @@ def tokens_by_horizon(summary: Path) -> Figure:
             axis.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
             axis.yaxis.set_minor_locator(NullLocator())
             _horizon_axis(axis, records["horizon"])
-            _legend(axis, 2)
+            _legend(axis, 3)
         asked = _records(found, "accuracy", kind="all")
         each = asked["questions"].sum() / asked["streams"].sum()
         note = f"read and written tokens; {each:.0f} questions share the memory of their stream"
@@ -436,7 +437,9 @@ def _figure(width: float, height: float, columns: int = 1) -> tuple[Figure, list
 
 def _legend(axis: Axes, columns: int) -> None:
     """A legend below the panel."""
-    axis.figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=columns, columnspacing=1.2)
+    handles, labels = axis.get_legend_handles_labels()
+    narrow = {"columnspacing": 0.9, "handletextpad": 0.5, "handlelength": 1.5} if len(labels) > 9 else {}
+    axis.figure.legend(handles, labels, loc="outside lower center", ncols=columns, **({"columnspacing": 1.2} | narrow))
 
 
 def _face(figure: Figure, note: str, smoke: bool) -> None:
