@@ -336,3 +336,34 @@ def test_damaged_states_are_refused_in_one_line(name, text, tmp_path):
     with pytest.raises(RunError) as error:
         KINDS[name](setting_of(engine)).load(tmp_path)
     assert str(tmp_path) in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_no_turn_may_be_longer_than_the_limits_say(name):
+    """The same limits for everyone: also for those whose papers name a length of their own."""
+    longest = []
+
+    class Talkative(FaithfulEngine):
+        context_tokens = 100_000
+
+        def generate(self, dialogues, *, temperature, progress=None):
+            return super().generate([watched(dialogue) for dialogue in dialogues], temperature=temperature)
+
+        def reply(self, messages, tools):
+            return "word " * 500
+
+    def watched(dialogue):
+        turn = None
+        while True:
+            try:
+                asked = dialogue.send(turn)
+            except StopIteration as end:
+                return end.value
+            longest.append(asked.max_new)
+            turn = yield asked
+
+    engine = Talkative()
+    agent = KINDS[name](setting_of(engine, Limits(session_tokens=4000, turn_tokens=30), search=True))
+    read(engine, agent, stream(4, 60))
+    trace = ask(engine, agent, "What was it?")
+    assert longest and max(longest) <= 30 and all(session.written <= 300 for session in trace.sessions)

@@ -173,9 +173,13 @@ Kind = Callable[[Setting], Agent]  # most often the agent's class
 
 
 def ask_once(setting: Setting, phase: str, messages: list[Message], max_new: int, *key: int | str) -> Dialogue[Trace]:
-    """A session of one turn without tools; ``key`` seeds it after that of the setting. No answer is read from it."""
+    """A session of one turn without tools; ``key`` seeds it after that of the setting. No answer is read from it.
+
+    The turn has at most ``max_new`` tokens, and no more than any turn may have.
+    """
     began, limits = time.monotonic(), setting.limits
-    turn = yield Ask(messages, None, True, max_new, limits.session_tokens, seed_of(*setting.key, *key))
+    most = min(max_new, limits.turn_tokens)
+    turn = yield Ask(messages, None, True, most, limits.session_tokens, seed_of(*setting.key, *key))
     said = {"role": "assistant", "content": turn.text} | ({"thought": turn.thought} if turn.thought else {})
     return Trace(
         phase, [*messages, said], turn.tokens, turn.read, turn.written, finished=turn.stopped,

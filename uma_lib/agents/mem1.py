@@ -45,7 +45,7 @@ class MEM1(TextMemory):
 
     def rewritten(self, memory: str, segment: str, question: str, *key: int | str) -> Dialogue[tuple[str, Trace]]:
         setting = self.setting
-        most = min(2 * self.budget, setting.limits.turn_tokens)
+        most = 2 * self.budget
         trace = yield from ask_once(setting, "memory", self.rewriting(memory, segment, question), most, *key)
         trace.core = self.taken(trace, memory)
         return trace.core, trace

@@ -74,7 +74,7 @@ class TextMemory:
         """The memory after a segment, and the session that wrote it."""
         trace = yield from ask_once(
             self.setting, "memory", self.rewriting(memory, segment, question),
-            min(self.budget, self.setting.limits.turn_tokens), *key,
+            self.budget, *key,
         )  # fmt: skip
         trace.core = self.taken(trace, memory)
         return trace.core, trace
